@@ -1,0 +1,123 @@
+"""Every "no" of the domain, one class each.
+
+In: the errors with their codes and default messages. Out: HTTP statuses and the result codes of the marketplace, which
+are tables at the edge.
+"""
+
+from typing import ClassVar
+
+
+class DomainError(Exception):
+    """The request cannot be carried out.
+
+    The first line of a subclass's docstring is its default message; `code` is stable and public.
+    """
+
+    code: ClassVar[str] = "DOMAIN_ERROR"
+
+    def __init__(self, detail: str | None = None) -> None:
+        """Say what happened in this very case with `detail`; it may be shown to the caller."""
+        self.message = detail or (self.__doc__ or self.code).partition("\n")[0]
+        super().__init__(self.message)
+
+
+class InvalidParameter(DomainError):
+    """A parameter is outside its allowed range or form."""
+
+    code = "INVALID_PARAMETER"
+
+
+class NotFound(DomainError):
+    """There is no such record."""
+
+    code = "NOT_FOUND"
+
+
+class AlreadyExists(DomainError):
+    """A record with this identity exists already."""
+
+    code = "ALREADY_EXISTS"
+
+
+class StaleVersion(DomainError):
+    """The record was changed by somebody else in the meantime."""
+
+    code = "STALE_VERSION"
+
+
+class IdempotencyKeyReused(DomainError):
+    """The idempotency key was used before with another request."""
+
+    code = "IDEMPOTENCY_KEY_REUSED"
+
+
+class InProgress(DomainError):
+    """The same request is being worked on."""
+
+    code = "IN_PROGRESS"
+
+
+class LicenseNotFound(DomainError):
+    """The license code does not exist."""
+
+    code = "LICENSE_NOT_FOUND"
+
+
+class LicenseNotActivated(DomainError):
+    """The license has not been activated."""
+
+    code = "LICENSE_NOT_ACTIVATED"
+
+
+class LicenseNotClaimed(DomainError):
+    """The buyer has not claimed the license yet."""
+
+    code = "LICENSE_NOT_CLAIMED"
+
+
+class IllegalLicenseState(DomainError):
+    """The state of the license does not allow this."""
+
+    code = "ILLEGAL_LICENSE_STATE"
+
+
+class NoFreeSeat(DomainError):
+    """All seats of the license are taken."""
+
+    code = "NO_FREE_SEAT"
+
+
+class ActivationNotFound(DomainError):
+    """There is no such activation."""
+
+    code = "ACTIVATION_NOT_FOUND"
+
+
+class ProductNotMapped(DomainError):
+    """No product of the connection is mapped to this marketplace product."""
+
+    code = "PRODUCT_NOT_MAPPED"
+
+
+class OrderConflict(DomainError):
+    """The order line is known with other contents."""
+
+    code = "ORDER_CONFLICT"
+
+
+class NotIssuable(DomainError):
+    """Orders of this type or delivery kind are never issued a license."""
+
+    code = "NOT_ISSUABLE"
+
+
+class IllegalTransition(DomainError):
+    """The event is not allowed in this state."""
+
+    code = "ILLEGAL_TRANSITION"
+
+    def __init__(self, state: str, event: str) -> None:
+        """Name the `state` that was left unchanged and the `event` that it refused."""
+        self.state = state
+        self.event = event
+        super().__init__(f"{event} is not allowed in {state}")

@@ -1,0 +1,94 @@
+"""Orders: what the sources say about one order line, and what we make of it.
+
+In: order types, facts, merging them. Out: who said it and when to ask (services), the license itself (license.py).
+"""
+
+from enum import StrEnum
+
+import msgspec
+
+from licensesvc.domain.errors import OrderConflict
+from licensesvc.domain.instants import Instant
+from licensesvc.domain.policy import Period
+from licensesvc.domain.product import DeliveryKind
+
+
+class OrderType(StrEnum):
+    """What an order does (spec §1.6)."""
+
+    NEW = "NEW"
+    TRIAL = "TRIAL"
+    TRIAL_TO_FORMAL = "TRIAL_TO_FORMAL"
+    UNSUBSCRIBE = "UNSUBSCRIBE"
+    RENEW = "RENEW"
+    CHANGE = "CHANGE"
+
+
+class OrderFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What one source (getLicense, a line of order/query, an operator) says; None where it says nothing.
+
+    `expiry_order_query` and `expiry_estimate` are both called expireTime on the wire: the first stands in order/query
+    (spec §1.6), the second in getLicense (spec §2.2). Without a `line_id` the order's first line is meant.
+    """
+
+    order_id: str
+    order_type: OrderType
+    line_id: str | None = None
+    order_time: Instant | None = None
+    marketplace_product_id: str | None = None
+    sku_code: str | None = None
+    customer_id: str | None = None
+    charging_mode: str | None = None
+    period: Period | None = None
+    amount: int | None = None
+    expiry_order_query: Instant | None = None
+    expiry_estimate: Instant | None = None
+    instance_id: str | None = None
+
+
+class LineTerms(OrderFacts, frozen=True, kw_only=True):
+    """Everything the sources have said about one line, whose id is settled, and when we first heard of it."""
+
+    line_id: str
+    received_at: Instant
+
+    @property
+    def ordered_at(self) -> Instant:
+        """When the buyer placed the order; until a source says so, when we heard of it."""
+        return self.received_at if self.order_time is None else self.order_time
+
+
+def default_line_id(order_id: str) -> str:
+    """Return the id of an order's first line (spec §1.6)."""
+    return f"{order_id}-000001"
+
+
+def open_line(facts: OrderFacts, received_at: Instant) -> LineTerms:
+    """Return the terms of a line that nobody has spoken of before."""
+    said = msgspec.structs.asdict(facts)
+    said["line_id"] = facts.line_id or default_line_id(facts.order_id)
+    return LineTerms(**said, received_at=received_at)
+
+
+def merge(known: LineTerms, facts: OrderFacts) -> LineTerms:
+    """Return `known` with its gaps filled from `facts`; what is known stays, so repeats and reordering change nothing.
+
+    Facts of another line, or of another product for this line, raise OrderConflict.
+    """
+    if (known.order_id, known.line_id) != (facts.order_id, facts.line_id or default_line_id(facts.order_id)):
+        raise OrderConflict("the facts belong to another order line")
+    products = {known.marketplace_product_id, facts.marketplace_product_id} - {None}
+    if len(products) > 1:
+        raise OrderConflict("the order line is known with another product")
+    gaps = {name: getattr(facts, name) for name in facts.__struct_fields__ if getattr(known, name) is None}
+    return msgspec.structs.replace(known, **gaps)
+
+
+def opens_case(order_type: OrderType) -> bool:
+    """Whether such an order opens a line with a supervision case; the others are linked to one (spec §6.1)."""
+    return order_type in {OrderType.NEW, OrderType.TRIAL}
+
+
+def issues_license(order_type: OrderType, delivery_kind: DeliveryKind) -> bool:
+    """Whether such an order is issued a license of ours."""
+    return opens_case(order_type) and delivery_kind.seller_makes_code

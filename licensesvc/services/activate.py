@@ -1,0 +1,110 @@
+"""The marketplace-compatible activation (spec §1.3): puts a license into service, takes no seat."""
+
+from collections.abc import Sequence
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from licensesvc.domain.activation import ActivationDecision, decide_activation
+from licensesvc.domain.audit import AuditEvent
+from licensesvc.domain.errors import DomainError
+from licensesvc.domain.instants import Instant
+from licensesvc.domain.license import LicenseState, LicenseView, effective_expiry
+from licensesvc.domain.supervision import Actor
+from licensesvc.services import supervise
+from licensesvc.storage import audit, licenses
+from licensesvc.storage.licenses import LoadedLicense
+from licensesvc.storage.port import Tx
+
+
+class Activate(msgspec.Struct, frozen=True, kw_only=True):
+    """One call of the activation interface; `product_id` None = any product of the connection."""
+
+    code_index: str
+    connection_id: int
+    product_id: int | None
+    calendar: ZoneInfo
+    real_effect_time: Instant | None
+    now: Instant
+    actor: str
+
+
+async def activate(tx: Tx, commands: Sequence[Activate]) -> Sequence[LoadedLicense | Exception]:
+    """Hot verb: decide all waiting activations in order and write those that succeed."""
+    found = await licenses.by_codes(tx, list({command.code_index for command in commands}), lock=True)
+    service = IntoService()
+    results: list[LoadedLicense | Exception] = []
+    for command in commands:
+        loaded = found.get(command.code_index)
+        try:
+            decision = decide_activation(
+                service.current(loaded),
+                connection_id=command.connection_id,
+                product_id=command.product_id,
+                now=command.now,
+                real_effect_time=command.real_effect_time,
+            )
+        except DomainError as no:
+            results.append(no)
+            continue
+        assert loaded is not None
+        results.append(service.put(loaded, decision, calendar=command.calendar, actor=command.actor))
+    await service.store(tx)
+    return results
+
+
+class IntoService:
+    """Licenses that a batch puts into service: later commands of the batch see them as ACTIVE."""
+
+    def __init__(self) -> None:
+        self._changed: dict[int, LoadedLicense] = {}
+        self._events: list[AuditEvent] = []
+
+    def current(self, loaded: LoadedLicense | None) -> LicenseView | None:
+        """The license as the batch has left it so far."""
+        if loaded is None:
+            return None
+        return self._changed.get(loaded.view.id, loaded).view
+
+    def put(
+        self, loaded: LoadedLicense, decision: ActivationDecision, *, calendar: ZoneInfo, actor: str
+    ) -> LoadedLicense:
+        """Fix service start and expiry of a license that was decided to activate."""
+        expiry = effective_expiry(
+            msgspec.structs.replace(loaded.sources, service_start=decision.service_start), calendar
+        )
+        view = msgspec.structs.replace(
+            loaded.view,
+            state=LicenseState.ACTIVE,
+            activated_at=decision.activated_at,
+            service_start=decision.service_start,
+            expires_at=expiry.at,
+            expiry_source=expiry.source,
+        )
+        active = msgspec.structs.replace(loaded, view=view)
+        self._changed[view.id] = active
+        self._events.append(
+            AuditEvent(
+                at=decision.activated_at,
+                actor=actor,
+                kind="license.activated",
+                subject=view.public_id,
+                detail={"service_start": decision.service_start, "expires_at": expiry.at},
+            )
+        )
+        return active
+
+    async def store(self, tx: Tx) -> None:
+        """Write the licenses, move their supervision cases and append the audit events."""
+        if not self._changed:
+            return
+        await licenses.store_activated(tx, [loaded.view for loaded in self._changed.values()])
+        await supervise.software_activated(
+            tx, {loaded.line_ref: _activated_at(loaded) for loaded in self._changed.values()}, actor=Actor.SOFTWARE
+        )
+        await audit.append(tx, self._events)
+
+
+def _activated_at(loaded: LoadedLicense) -> Instant:
+    assert loaded.view.activated_at is not None
+    return loaded.view.activated_at

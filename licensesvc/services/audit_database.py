@@ -1,0 +1,142 @@
+"""`audit`: re-reads everything and reports what contradicts itself (reliability.md)."""
+
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from licensesvc.domain.audit import AuditBroken, ChainHead, verify_chain
+from licensesvc.domain.errors import IllegalTransition
+from licensesvc.domain.supervision import Node, step
+from licensesvc.services.issue_license import code_index, open_code
+from licensesvc.services.runtime import Runtime
+from licensesvc.signing.vault import CannotOpen
+from licensesvc.storage import activations, audit, documents, licenses, supervision
+from licensesvc.storage.licenses import LoadedLicense
+from licensesvc.storage.port import Tx
+from licensesvc.storage.supervision import StoredCase
+
+_BEFORE_ACTIVATION: Final = frozenset({Node.PAID, Node.DELIVERING, Node.ACTIVATING})
+
+PAGE: Final = 500
+"""Rows read at once."""
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """One contradiction: which check found it, on what."""
+
+    check: str
+    subject: str
+    problem: str
+
+
+class AuditReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What was re-read, by kind, and what was wrong."""
+
+    counts: dict[str, int]
+    findings: tuple[Finding, ...]
+
+    @property
+    def clean(self) -> bool:
+        """Nothing was wrong."""
+        return not self.findings
+
+
+async def audit_database(rt: Runtime, progress: Callable[[str, int], None] = lambda _what, _done: None) -> AuditReport:
+    """Re-read seats, documents, codes, supervision and audit chains on one snapshot; `progress` hears (kind, rows so far)."""
+    return await rt.db.read(lambda tx: _Auditor(tx, rt, progress).report())
+
+
+class _Auditor:
+    def __init__(self, tx: Tx, rt: Runtime, progress: Callable[[str, int], None]) -> None:
+        self._tx = tx
+        self._rt = rt
+        self._progress = progress
+        self._counts: dict[str, int] = {}
+        self._findings: list[Finding] = []
+
+    async def report(self) -> AuditReport:
+        await self._seats()
+        await self._licenses()
+        await self._documents()
+        await self._cases()
+        await self._chains()
+        return AuditReport(counts=self._counts, findings=tuple(self._findings))
+
+    def _count(self, kind: str, rows: int) -> None:
+        self._counts[kind] = self._counts.get(kind, 0) + rows
+        self._progress(kind, self._counts[kind])
+
+    def _found(self, check: str, subject: str, problem: str) -> None:
+        self._findings.append(Finding(check=check, subject=subject, problem=problem))
+
+    async def _seats(self) -> None:
+        for public_id in await activations.miscounted(self._tx):
+            self._found("seats", public_id, "the counter differs from the seats held, or exceeds those sold")
+
+    async def _licenses(self) -> None:
+        """Every code opens with the vault and is found by its index."""
+        after = 0
+        while page := await licenses.page(self._tx, order_id=None, after=after, limit=PAGE):
+            after = page[-1].view.id
+            self._count("licenses", len(page))
+            for loaded in page:
+                await self._code(loaded)
+
+    async def _code(self, loaded: LoadedLicense) -> None:
+        subject = loaded.view.public_id
+        try:
+            code = await open_code(self._tx, self._rt, loaded)
+        except CannotOpen:
+            self._found("codes", subject, "its code does not open with the vault")
+            return
+        found = await licenses.by_code(self._tx, code_index(self._rt, code))
+        if found is None or found.view.id != loaded.view.id:
+            self._found("codes", subject, "its code does not find it")
+
+    async def _documents(self) -> None:
+        after = (0, 0)
+        while page := await documents.page(self._tx, after=after, limit=PAGE):
+            after = (page[-1].license_id, page[-1].revision)
+            self._count("documents", len(page))
+            for document in page:
+                # A document without signature is an intent: asking for it again signs it.
+                if document.signature is not None and not self._rt.signer.made(
+                    document.signing_input, document.signature
+                ):
+                    self._found(
+                        "documents", f"license {document.license_id}.{document.revision}", "the signature does not hold"
+                    )
+
+    async def _cases(self) -> None:
+        """Replaying the events of a case leads to the node where it stands, and an active license has passed ACTIVATING."""
+        after = 0
+        while page := await supervision.page(self._tx, node=None, after=after, limit=PAGE):
+            after = page[-1].id
+            self._count("cases", len(page))
+            for case in page:
+                await self._case(case)
+
+    async def _case(self, case: StoredCase) -> None:
+        node = Node.PAID
+        try:
+            for event in await supervision.events_of(self._tx, case.id):
+                node = step(case.flow, node, event.event)
+        except IllegalTransition as error:
+            self._found("cases", case.public_id, f"its events do not follow the flow: {error}")
+            return
+        if node is not case.node:
+            self._found("cases", case.public_id, f"its events lead to {node}, it stands at {case.node}")
+        loaded = await licenses.by_line(self._tx, case.line_ref)
+        if loaded is not None and loaded.view.activated_at is not None and node in _BEFORE_ACTIVATION:
+            self._found("cases", case.public_id, f"its license is active, it stands at {node}")
+
+    async def _chains(self) -> None:
+        for chain in await audit.chains(self._tx):
+            head: ChainHead | None = None
+            try:
+                while page := await audit.page(self._tx, chain, after=head.seq if head else 0, limit=PAGE):
+                    head = verify_chain(page, after=head)
+                    self._count("audit events", len(page))
+            except AuditBroken as error:
+                self._found("audit chain", chain, str(error))

@@ -1,0 +1,111 @@
+"""License 1.0 getLicense (spec §2.2): the marketplace asks for the license of an order; the same order gets the same answer."""
+
+from typing import Final
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from licensesvc.domain.connection import Connection
+from licensesvc.domain.errors import InvalidParameter, NotIssuable
+from licensesvc.domain.instants import Instant, PeriodUnit, parse_stamp
+from licensesvc.domain.order import OrderFacts, OrderType
+from licensesvc.domain.policy import LicenseField, Period
+from licensesvc.domain.supervision import Actor, Event, Node
+from licensesvc.marketplace.huawei.callbacks import GetLicense
+from licensesvc.services import supervise
+from licensesvc.services.issue_license import ONE_TIME, open_code
+from licensesvc.services.receive_order import ReceivedLine, receive_line
+from licensesvc.services.runtime import Runtime
+from licensesvc.services.sign_license import first_document
+from licensesvc.storage import licenses
+from licensesvc.storage.orders import Buyer
+from licensesvc.storage.port import Tx
+
+SOURCE: Final = "getLicense"
+
+_PERIOD_UNITS: Final = {"year": PeriodUnit.YEAR, "month": PeriodUnit.MONTH, "day": PeriodUnit.DAY}
+
+
+class Delivered(msgspec.Struct, frozen=True, kw_only=True):
+    """What the answer to getLicense carries."""
+
+    license: str
+    instance_id: str
+
+    def __repr__(self) -> str:
+        return f"Delivered(instance_id={self.instance_id!r})"
+
+
+class _Issued(msgspec.Struct, frozen=True, kw_only=True):
+    license_id: str
+    code: str
+    field: LicenseField
+    instance_id: str
+
+    def __repr__(self) -> str:
+        return f"_Issued({self.license_id})"
+
+
+async def get_license(rt: Runtime, connection: Connection, call: GetLicense) -> Delivered:
+    """Issue, or find, the license of the order and deliver it.
+
+    Raises InvalidParameter, ProductNotMapped, OrderConflict, NotIssuable.
+    """
+    facts = _facts(call, connection.wire)
+    issued = await rt.db.write(lambda tx: _issue(tx, rt, connection, call, facts))
+    document = await first_document(rt, issued.license_id)  # both are issued together, whichever the field carries
+    carried = document.document if issued.field is LicenseField.DOCUMENT else issued.code
+    return Delivered(license=carried, instance_id=issued.instance_id)
+
+
+async def _issue(tx: Tx, rt: Runtime, connection: Connection, call: GetLicense, facts: OrderFacts) -> _Issued:
+    received = await receive_line(
+        tx,
+        rt,
+        connection,
+        facts,
+        buyer=Buyer(customer_id=call.customer_id, name=call.customer_name),
+        source=SOURCE,
+        by=connection.public_id,
+    )
+    if received.license is None:
+        raise NotIssuable(
+            "no license of ours belongs to this order: it is a change of another, or its code is the marketplace's"
+        )
+    await _deliver(tx, received, by=connection.public_id, now=rt.clock())
+    policy = await licenses.policy_of(tx, received.license.view.id)
+    return _Issued(
+        license_id=received.license.view.public_id,
+        code=await open_code(tx, rt, received.license),
+        field=policy.license_field,
+        instance_id=received.line.instance_id or received.line.public_id,
+    )
+
+
+async def _deliver(tx: Tx, received: ReceivedLine, *, by: str, now: Instant) -> None:
+    """Answering getLicense is the seller's delivery."""
+    if received.case is not None and received.case.node is Node.DELIVERING:
+        await supervise.advance(tx, received.case, Event.DELIVERED, actor=Actor.SYSTEM, by=by, source=SOURCE, now=now)
+
+
+def _facts(call: GetLicense, wire: ZoneInfo) -> OrderFacts:
+    period = None
+    if call.period_type is not None:
+        unit = _PERIOD_UNITS.get(call.period_type.lower())
+        if unit is None:
+            raise InvalidParameter("periodType is not year, month or day")
+        period = Period(unit=unit, count=call.period_number or 1)
+    estimate: Instant | None = parse_stamp(call.expire_time, wire) if call.expire_time is not None else None
+    return OrderFacts(
+        order_id=call.order_id,
+        order_type=OrderType.NEW,
+        marketplace_product_id=call.product_id,
+        sku_code=call.sku_code,
+        customer_id=call.customer_id,
+        # Only period products carry an expiry or a period (spec §2.2); without both the license is bought for good.
+        charging_mode=ONE_TIME if period is None and estimate is None else None,
+        period=period,
+        amount=call.amount,
+        expiry_estimate=estimate,
+        instance_id=call.business_id,
+    )

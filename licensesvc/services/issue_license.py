@@ -1,0 +1,149 @@
+"""Makes the license of an order line: our own code, or one that the marketplace made and we learn."""
+
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from licensesvc.domain import ids, licensecode
+from licensesvc.domain.audit import AuditEvent
+from licensesvc.domain.errors import NotIssuable, StaleVersion
+from licensesvc.domain.instants import Instant
+from licensesvc.domain.license import Expiry, ExpirySource, ExpirySources, effective_expiry
+from licensesvc.domain.order import LineTerms
+from licensesvc.domain.policy import Period, Policy, Term, seats_for
+from licensesvc.domain.product import Product
+from licensesvc.services.runtime import Runtime
+from licensesvc.storage import audit, catalog, connections, licenses
+from licensesvc.storage.licenses import LoadedLicense, NewLicense
+from licensesvc.storage.port import Tx
+
+CODE_INDEX = "license-code"
+"""Purpose of the vault index that finds a license by its code."""
+ONE_TIME = "ONE_TIME"
+"""The charging mode that buys a license for good (spec §1.6)."""
+
+
+def code_index(rt: Runtime, code: str) -> str:
+    """The lookup value of a code as a client sent it; forgiving for our own codes only."""
+    return rt.vault.index(CODE_INDEX, licensecode.canonical(code))
+
+
+async def issue_license(
+    tx: Tx,
+    rt: Runtime,
+    *,
+    product: Product,
+    line_ref: int,
+    terms: LineTerms,
+    marketplace_code: str | None,
+    by: str,
+    now: Instant,
+) -> LoadedLicense:
+    """Create a license with its code in state ISSUED; a code that exists already violates a UNIQUE constraint."""
+    policy = await catalog.policy_by_id(tx, product.policy_id)
+    connection = (await connections.by_id(tx, product.connection_id)).connection
+    sources = expiry_sources(policy, terms)
+    expiry = provisional_expiry(sources, terms.ordered_at, connection.calendar)
+    code = marketplace_code or licensecode.generate(product.code_prefix, rt.entropy)
+    public_id = rt.new_id(ids.LICENSE, now)
+    license_id = await licenses.insert(
+        tx,
+        NewLicense(
+            public_id=public_id,
+            line_ref=line_ref,
+            connection_id=product.connection_id,
+            product_id=product.id,
+            order_id=terms.order_id,
+            marketplace_product_id=product.marketplace_product_id,
+            amount=terms.amount,
+            order_time=terms.ordered_at,
+            policy=policy,
+            sources=sources,
+            expires_at=expiry.at,
+            expiry_source=expiry.source,
+            seats=seats_for(policy, terms.amount),
+            code_hint=licensecode.hint(code),
+        ),
+        now,
+    )
+    await licenses.add_code(
+        tx,
+        license_id,
+        kind="marketplace" if marketplace_code else "own",
+        code_index=code_index(rt, code),
+        sealed=rt.vault.seal(code.encode(), _context(public_id)),
+        now=now,
+    )
+    await audit.append(
+        tx,
+        [
+            AuditEvent(
+                at=now,
+                actor=by,
+                kind="license.issued",
+                subject=public_id,
+                detail={"order": terms.order_id, "line": terms.line_id, "product": product.public_id},
+            )
+        ],
+    )
+    return await licenses.by_id(tx, license_id)
+
+
+async def open_code(tx: Tx, rt: Runtime, loaded: LoadedLicense) -> str:
+    """The code of a license in clear."""
+    sealed = await licenses.sealed_code(tx, loaded.view.id)
+    return rt.vault.open(sealed, _context(loaded.view.public_id)).decode()
+
+
+async def learn_terms(tx: Tx, loaded: LoadedLicense, terms: LineTerms) -> None:
+    """Carry what a source newly told about the order line over to its license: order time, amount, seats, expiry."""
+    policy = await licenses.policy_of(tx, loaded.view.id)
+    known = loaded.sources
+    sources = msgspec.structs.replace(
+        expiry_sources(policy, terms), operator=known.operator, refresh=known.refresh, perpetual=known.perpetual
+    )
+    if (sources, terms.ordered_at, terms.amount) == (known, loaded.view.order_time, loaded.amount):
+        return
+    connection = (await connections.by_id(tx, loaded.view.connection_id)).connection
+    expiry = provisional_expiry(sources, loaded.view.service_start or terms.ordered_at, connection.calendar)
+    view = msgspec.structs.replace(
+        loaded.view,
+        order_time=terms.ordered_at,
+        seats=max(seats_for(policy, terms.amount), loaded.view.seats_taken),
+        expires_at=expiry.at,
+        expiry_source=expiry.source,
+    )
+    if not await licenses.store_terms(tx, view, sources, terms.amount):
+        raise StaleVersion
+
+
+def provisional_expiry(sources: ExpirySources, start: Instant, calendar: ZoneInfo) -> Expiry:
+    """The expiry if the service started at `start`; an end that nobody knows cannot be signed and raises NotIssuable."""
+    expiry = effective_expiry(msgspec.structs.replace(sources, service_start=start), calendar)
+    if expiry.at is None and expiry.source is not ExpirySource.PERPETUAL:
+        raise NotIssuable(
+            "neither the order nor the policy says when the license ends: give the policy term PERIOD or PERPETUAL"
+        )
+    return expiry
+
+
+def expiry_sources(policy: Policy, terms: LineTerms) -> ExpirySources:
+    """What policy and order tell about the end of a license; the service has not started yet."""
+    period: Period | None = None
+    if policy.term is Term.PERIOD:
+        period = policy.period
+    elif policy.term is Term.ORDER:
+        period = terms.period
+    return ExpirySources(
+        operator=None,
+        refresh=None,
+        service_start=None,
+        period=period,
+        perpetual=policy.term is Term.PERPETUAL or (policy.term is Term.ORDER and terms.charging_mode == ONE_TIME),
+        order_query=terms.expiry_order_query,
+        estimate=terms.expiry_estimate,
+    )
+
+
+def _context(public_id: str) -> str:
+    return f"license-code:{public_id}"

@@ -1,0 +1,118 @@
+"""Asks the marketplace for an order (spec §1.6) and receives what it answers, line by line."""
+
+from typing import Final
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from licensesvc.domain.connection import MARKETPLACE_HOSTS, Connection
+from licensesvc.domain.errors import InvalidParameter
+from licensesvc.domain.instants import Instant, PeriodUnit, parse_stamp
+from licensesvc.domain.order import OrderFacts
+from licensesvc.domain.policy import Period
+from licensesvc.marketplace.huawei.client import Account, MarketplaceClient
+from licensesvc.marketplace.huawei.orders import BuyerInfo, OrderInfo, OrderLine
+from licensesvc.services.interface_messages import OutboundCall
+from licensesvc.services.notify_order import OrderQuery
+from licensesvc.services.receive_order import receive_line
+from licensesvc.services.runtime import Runtime
+from licensesvc.storage import connections
+from licensesvc.storage.connections import StoredConnection
+from licensesvc.storage.orders import Buyer
+from licensesvc.storage.port import Tx
+
+SOURCE: Final = "order/query"
+
+_PERIOD_UNITS: Final = {"year": PeriodUnit.YEAR, "month": PeriodUnit.MONTH, "day": PeriodUnit.DAY}
+
+
+class CannotAsk(Exception):
+    """The connection has no AK/SK of the open API, or is gone: an operator must set it."""
+
+
+async def query_order(rt: Runtime, client: MarketplaceClient, query: OrderQuery) -> None:
+    """Ask for one order and receive every line of the answer in one transaction; the call is kept as a message.
+
+    Raises CannotAsk, the client's MarketplaceUnreachable, MarketplaceRefusal and MalformedAnswer, and what receiving raises.
+    """
+    stored = await rt.db.read(lambda tx: connections.by_public_id(tx, query.connection))
+    if stored is None:
+        raise CannotAsk(f"connection {query.connection} is gone")
+    async with OutboundCall(rt, stored.connection, activity="order/query", order_id=query.order_id):
+        info = await client.order_query(_account(rt, stored), query.order_id, query.order_line_id, rt.clock())
+        await rt.db.write(lambda tx: _receive(tx, rt, stored.connection, info))
+
+
+def api_secret_context(public_id: str) -> str:
+    """What the vault binds the open API secret of a connection to."""
+    return f"connection:{public_id}:api_secret"
+
+
+def _account(rt: Runtime, stored: StoredConnection) -> Account:
+    connection = stored.connection
+    if stored.api_access_key is None or stored.api_secret is None:
+        raise CannotAsk(f"connection {connection.public_id} has no api_access_key and api_secret: set both")
+    hosts = (connection.base_url,) if connection.base_url else _hosts(connection)
+    secret = rt.vault.open(stored.api_secret, api_secret_context(connection.public_id))
+    return Account(hosts=hosts, access_key=stored.api_access_key, secret_key=secret.decode())
+
+
+def _hosts(connection: Connection) -> tuple[str, ...]:
+    return tuple(f"https://{host}" for host in MARKETPLACE_HOSTS[connection.site])
+
+
+async def _receive(tx: Tx, rt: Runtime, connection: Connection, info: OrderInfo) -> None:
+    buyer = _buyer(info.buyer_info)
+    for line in info.order_line:
+        facts = _facts(info, line, buyer, connection.wire)
+        await receive_line(tx, rt, connection, facts, buyer=buyer, source=SOURCE, by=connection.public_id)
+
+
+def _facts(info: OrderInfo, line: OrderLine, buyer: Buyer | None, wire: ZoneInfo) -> OrderFacts:
+    product = line.product_info[0] if line.product_info else None
+    return OrderFacts(
+        order_id=info.order_id,
+        order_type=info.order_type,
+        line_id=line.order_line_id,
+        order_time=parse_stamp(info.create_time, wire),
+        marketplace_product_id=product.product_id if product else None,
+        sku_code=product.sku_code if product else None,
+        customer_id=buyer.customer_id if buyer else None,
+        charging_mode=line.charging_mode,
+        period=_period(line),
+        amount=product.linear_value if product else None,
+        expiry_order_query=_stamp(line.expire_time, wire),
+    )
+
+
+def _period(line: OrderLine) -> Period | None:
+    unit = _PERIOD_UNITS.get((line.period_type or "").lower())
+    if unit is None or line.period_number is None:
+        return None
+    return Period(unit=unit, count=line.period_number)
+
+
+def _stamp(text: str | None, wire: ZoneInfo) -> Instant | None:
+    if not text:
+        return None
+    try:
+        return parse_stamp(text, wire)
+    except InvalidParameter as error:
+        raise InvalidParameter(f"expireTime of the order line: {error.message}") from None
+
+
+def _buyer(info: BuyerInfo | None) -> Buyer | None:
+    if info is None or not info.customer_id:
+        return None
+    return Buyer(
+        customer_id=info.customer_id,
+        name=info.customer_name,
+        real_name=info.customer_real_name,
+        email=info.email,
+        mobile=info.mobile_phone,
+    )
+
+
+def decode_query(payload: str) -> OrderQuery:
+    """Read what the outbox kept."""
+    return msgspec.json.decode(payload, type=OrderQuery)

@@ -1,0 +1,175 @@
+"""Receives what one source says about an order line; all sources meet in one order, line, case and license.
+
+The same facts again change nothing. Facts of another source fill what is not known yet.
+"""
+
+import msgspec
+
+from licensesvc.domain import ids
+from licensesvc.domain.audit import AuditEvent
+from licensesvc.domain.connection import Connection
+from licensesvc.domain.errors import InvalidParameter, ProductNotMapped
+from licensesvc.domain.instants import Instant
+from licensesvc.domain.order import LineTerms, OrderFacts, issues_license, merge, open_line, opens_case
+from licensesvc.domain.product import Product, flow_for
+from licensesvc.services import supervise
+from licensesvc.services.issue_license import issue_license, learn_terms
+from licensesvc.services.runtime import Runtime
+from licensesvc.storage import audit, catalog, licenses, orders, supervision
+from licensesvc.storage.licenses import LoadedLicense
+from licensesvc.storage.orders import Buyer, StoredLine, StoredOrder
+from licensesvc.storage.port import Tx
+from licensesvc.storage.supervision import StoredCase
+
+
+class ReceivedLine(msgspec.Struct, frozen=True, kw_only=True):
+    """An order line as it stands after the facts were received."""
+
+    order: StoredOrder
+    line: StoredLine
+    product: Product
+    case: StoredCase | None
+    license: LoadedLicense | None
+
+
+async def receive_line(
+    tx: Tx,
+    rt: Runtime,
+    connection: Connection,
+    facts: OrderFacts,
+    *,
+    buyer: Buyer | None,
+    source: str,
+    by: str,
+    marketplace_code: str | None = None,
+) -> ReceivedLine:
+    """Find or make the order, its line, its case and, where the order buys one and we make the code, its license.
+
+    `marketplace_code` is a code that the marketplace made (License 2.0) and we learn with the order.
+    Raises ProductNotMapped, OrderConflict, NotIssuable, InvalidParameter.
+    """
+    now = rt.clock()
+    order = await _order(tx, rt, connection, facts, buyer=buyer, source=source, by=by, now=now)
+    line, product = await _line(tx, rt, connection, order, facts, now=now)
+    cases = await supervision.of_lines(tx, [line.id])
+    case = cases.get(line.id)
+    if case is None and opens_case(order.order_type):
+        case = await supervise.open_case(
+            tx,
+            rt,
+            line_ref=line.id,
+            connection_id=connection.id,
+            flow=flow_for(product.delivery_kind, line.terms.ordered_at),
+            now=now,
+            source=source,
+        )
+    loaded = await licenses.by_line(tx, line.id, lock=True)
+    if loaded is not None:
+        await learn_terms(tx, loaded, line.terms)
+    elif _license_due(order, product, marketplace_code):
+        loaded = await issue_license(
+            tx,
+            rt,
+            product=product,
+            line_ref=line.id,
+            terms=line.terms,
+            marketplace_code=marketplace_code,
+            by=by,
+            now=now,
+        )
+    return ReceivedLine(order=order, line=line, product=product, case=case, license=loaded)
+
+
+def _license_due(order: StoredOrder, product: Product, marketplace_code: str | None) -> bool:
+    if marketplace_code is None:
+        return issues_license(order.order_type, product.delivery_kind)
+    if product.delivery_kind.seller_makes_code:
+        raise InvalidParameter("we make the codes of this product; leave the marketplace's code out")
+    return opens_case(order.order_type)
+
+
+async def _order(
+    tx: Tx,
+    rt: Runtime,
+    connection: Connection,
+    facts: OrderFacts,
+    *,
+    buyer: Buyer | None,
+    source: str,
+    by: str,
+    now: Instant,
+) -> StoredOrder:
+    buyer_id = await orders.put_buyer(tx, connection.id, rt.new_id(ids.BUYER, now), buyer, now) if buyer else None
+    known = await orders.find(tx, connection.id, facts.order_id)
+    if known is None:
+        order = StoredOrder(
+            id=0,
+            public_id=rt.new_id(ids.ORDER, now),
+            connection_id=connection.id,
+            order_id=facts.order_id,
+            order_type=facts.order_type,
+            buyer_id=buyer_id,
+            source=source,
+            order_time=facts.order_time,
+            received_at=now,
+        )
+        received = AuditEvent(
+            at=now,
+            actor=by,
+            kind="order.received",
+            subject=order.public_id,
+            detail={"order": facts.order_id, "type": facts.order_type, "source": source},
+        )
+        order = msgspec.structs.replace(order, id=await orders.insert(tx, order))
+        await audit.append(tx, [received])
+        return order
+    order = msgspec.structs.replace(
+        known,
+        buyer_id=known.buyer_id if known.buyer_id is not None else buyer_id,
+        order_time=known.order_time if known.order_time is not None else facts.order_time,
+    )
+    if order != known:
+        await orders.update(tx, order)
+    return order
+
+
+async def _line(
+    tx: Tx, rt: Runtime, connection: Connection, order: StoredOrder, facts: OrderFacts, *, now: Instant
+) -> tuple[StoredLine, Product]:
+    terms = open_line(facts, order.received_at)
+    known = await orders.find_line(tx, order.id, terms.line_id)
+    if known is None:
+        product = await _product(tx, connection, terms)
+        line = StoredLine(
+            id=0,
+            public_id=rt.new_id(ids.LINE, now),
+            order_ref=order.id,
+            line_id=terms.line_id,
+            product_id=product.id,
+            instance_id=await _free_instance_id(tx, facts.instance_id),
+            terms=terms,
+        )
+        return msgspec.structs.replace(line, id=await orders.insert_line(tx, line, now)), product
+    line = msgspec.structs.replace(
+        known,
+        instance_id=known.instance_id or await _free_instance_id(tx, facts.instance_id),
+        terms=merge(known.terms, facts),
+    )
+    if line != known:
+        await orders.update_line(tx, line)
+    return line, await catalog.product_by_id(tx, line.product_id)
+
+
+async def _product(tx: Tx, connection: Connection, terms: LineTerms) -> Product:
+    sold = terms.marketplace_product_id or ""
+    product = await catalog.product_for(tx, connection.id, sold, terms.sku_code or "")
+    if product is None:
+        raise ProductNotMapped(f"no product of connection {connection.public_id} maps productId {sold!r}: create one")
+    return product
+
+
+async def _free_instance_id(tx: Tx, wanted: str | None) -> str | None:
+    """The instance id that a source proposes, unless another line bears it."""
+    if wanted is None or await orders.instance_id_taken(tx, wanted):
+        return None
+    return wanted

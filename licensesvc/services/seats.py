@@ -1,0 +1,139 @@
+"""The native door of activation: a fingerprint takes a seat, or gives it back. Never more seats than bought."""
+
+from collections.abc import Sequence
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from licensesvc.domain import ids
+from licensesvc.domain.activation import ActivationDecision, decide_seat
+from licensesvc.domain.audit import AuditEvent
+from licensesvc.domain.errors import ActivationNotFound, DomainError
+from licensesvc.domain.instants import Instant
+from licensesvc.domain.license import LicenseView
+from licensesvc.services.activate import IntoService
+from licensesvc.services.issue_license import code_index
+from licensesvc.services.runtime import Runtime
+from licensesvc.storage import activations, audit, connections, licenses
+from licensesvc.storage.activations import StoredActivation
+from licensesvc.storage.port import Tx
+
+_FINGERPRINT_INDEX = "fingerprint"
+
+
+class TakeSeat(msgspec.Struct, frozen=True, kw_only=True):
+    """One call for a seat; `activation_id` is used if a seat is taken."""
+
+    code_index: str
+    fingerprint_index: str
+    activation_id: str
+    now: Instant
+
+
+class Seat(msgspec.Struct, frozen=True, kw_only=True):
+    """The seat of a fingerprint: new, or the one that it held already."""
+
+    activation_id: str
+    license_id: str
+    created_at: Instant
+    is_new: bool
+    seats: int
+    seats_taken: int
+
+
+def fingerprint_index(rt: Runtime, fingerprint: str) -> str:
+    """The lookup value of a fingerprint; the fingerprint itself is not stored."""
+    return rt.vault.index(_FINGERPRINT_INDEX, fingerprint)
+
+
+async def take_seat(rt: Runtime, code: str, fingerprint: str) -> Seat:
+    """Give this fingerprint a seat. Raises LicenseNotFound, IllegalLicenseState, NoFreeSeat."""
+    now = rt.clock()
+    command = TakeSeat(
+        code_index=code_index(rt, code),
+        fingerprint_index=fingerprint_index(rt, fingerprint),
+        activation_id=rt.new_id(ids.ACTIVATION, now),
+        now=now,
+    )
+    return await rt.db.submit(take_seats, command)
+
+
+async def give_back(rt: Runtime, activation_id: str) -> None:
+    """Free a seat; the id is its holder's proof. Freeing it twice is fine; an unknown id raises ActivationNotFound."""
+    await rt.db.write(lambda tx: _release(tx, activation_id, rt.clock()))
+
+
+async def take_seats(tx: Tx, commands: Sequence[TakeSeat]) -> Sequence[Seat | Exception]:
+    """Hot verb: decide all waiting calls in order; the first seat puts a license into service."""
+    found = await licenses.by_codes(tx, list({command.code_index for command in commands}), lock=True)
+    held = await activations.live(tx, list({command.fingerprint_index for command in commands}))
+    calendars = await _calendars(tx, [loaded.view for loaded in found.values()])
+    service = IntoService()
+    taken: list[StoredActivation] = []
+    counts: dict[int, int] = {}
+    results: list[Seat | Exception] = []
+    for command in commands:
+        loaded = found.get(command.code_index)
+        view = service.current(loaded)
+        if view is not None:
+            view = msgspec.structs.replace(view, seats_taken=counts.get(view.id, view.seats_taken))
+        known = held.get((view.id, command.fingerprint_index)) if view else None
+        try:
+            decision = decide_seat(view, already=known is not None, now=command.now)
+        except DomainError as no:
+            results.append(no)
+            continue
+        assert loaded is not None
+        assert view is not None
+        if decision.puts_into_service:
+            started = ActivationDecision(activated_at=command.now, service_start=command.now)
+            service.put(loaded, started, calendar=calendars[view.connection_id], actor=command.activation_id)
+        if known is None:
+            known = StoredActivation(
+                id=0,
+                public_id=command.activation_id,
+                license_id=view.id,
+                fingerprint_index=command.fingerprint_index,
+                created_at=command.now,
+            )
+            taken.append(known)
+            held[view.id, command.fingerprint_index] = known
+            counts[view.id] = view.seats_taken + 1
+        results.append(
+            Seat(
+                activation_id=known.public_id,
+                license_id=view.public_id,
+                created_at=known.created_at,
+                is_new=decision.takes_seat,
+                seats=view.seats,
+                seats_taken=counts.get(view.id, view.seats_taken),
+            )
+        )
+    await service.store(tx)
+    if taken:
+        await activations.take_seats(tx, taken)
+        names = {loaded.view.id: loaded.view.public_id for loaded in found.values()}
+        await audit.append(tx, [_event(a, "seat.taken", names[a.license_id], a.created_at) for a in taken])
+    return results
+
+
+async def _release(tx: Tx, activation_id: str, now: Instant) -> None:
+    activation = await activations.by_public_id(tx, activation_id)
+    if activation is None:
+        raise ActivationNotFound
+    if await activations.release(tx, activation, now):
+        loaded = await licenses.by_id(tx, activation.license_id)
+        await audit.append(tx, [_event(activation, "seat.given_back", loaded.view.public_id, now)])
+
+
+async def _calendars(tx: Tx, views: Sequence[LicenseView]) -> dict[int, ZoneInfo]:
+    found = {}
+    for connection_id in {view.connection_id for view in views}:
+        found[connection_id] = (await connections.by_id(tx, connection_id)).connection.calendar
+    return found
+
+
+def _event(activation: StoredActivation, kind: str, license_id: str, at: Instant) -> AuditEvent:
+    return AuditEvent(
+        at=at, actor=activation.public_id, kind=kind, subject=license_id, detail={"activation": activation.public_id}
+    )

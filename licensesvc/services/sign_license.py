@@ -1,0 +1,142 @@
+"""The signed license: prepare the bytes, record the intent, then sign (architecture §4).
+
+A crash between any two lines is repaired by asking again: recorded bytes are signed as they stand, a stored signature
+is returned as it stands, and new facts make the next revision with an intent of its own.
+"""
+
+from typing import Any
+
+import msgspec
+
+from licensesvc.domain.audit import AuditEvent
+from licensesvc.domain.instants import SECOND, Instant
+from licensesvc.domain.license import ExpirySource
+from licensesvc.domain.policy import Policy
+from licensesvc.services.runtime import Runtime
+from licensesvc.signing import envelope
+from licensesvc.storage import audit, documents, licenses
+from licensesvc.storage.documents import StoredDocument
+from licensesvc.storage.licenses import LoadedLicense
+from licensesvc.storage.port import Tx
+
+
+class SignedLicense(msgspec.Struct, frozen=True, kw_only=True):
+    """The current document of a license: a JWS, typ `license+jwt`."""
+
+    license_id: str
+    revision: int
+    kid: str
+    document: str
+
+
+async def signed_license(rt: Runtime, public_id: str) -> SignedLicense:
+    """Return the current document; sign it first if that has not happened, or if its facts have changed."""
+    document = await rt.db.read(lambda tx: _current(tx, public_id))
+    if document is None:
+        document = await rt.db.write(lambda tx: _prepared(tx, rt, public_id))
+    return await _signed(rt, public_id, document)
+
+
+async def first_document(rt: Runtime, public_id: str) -> SignedLicense:
+    """Return revision 1, which answers that must never change carry; prepare and sign it if that has not happened."""
+    document = await rt.db.read(lambda tx: _first(tx, public_id))
+    if document is None:
+        document = await rt.db.write(lambda tx: _prepared(tx, rt, public_id))
+    return await _signed(rt, public_id, document)
+
+
+async def _signed(rt: Runtime, public_id: str, document: StoredDocument) -> SignedLicense:
+    signature = document.signature
+    if signature is None:
+        signature = rt.signer.sign(document.signing_input)
+        await rt.db.write(lambda tx: documents.store_signature(tx, document, signature))
+    return SignedLicense(
+        license_id=public_id,
+        revision=document.revision,
+        kid=document.kid,
+        document=envelope.assemble(document.signing_input, signature),
+    )
+
+
+async def _first(tx: Tx, public_id: str) -> StoredDocument | None:
+    loaded = await licenses.by_public_id(tx, public_id)
+    assert loaded is not None
+    return await documents.revision(tx, loaded.view.id, 1)
+
+
+async def _current(tx: Tx, public_id: str) -> StoredDocument | None:
+    """The newest revision, if it still tells the facts."""
+    loaded = await licenses.by_public_id(tx, public_id)
+    assert loaded is not None
+    newest = await documents.latest(tx, loaded.view.id)
+    if newest is None or newest.facts != _encode(_facts(loaded, await licenses.policy_of(tx, loaded.view.id))):
+        return None
+    return newest
+
+
+async def _prepared(tx: Tx, rt: Runtime, public_id: str) -> StoredDocument:
+    """Record the intent to sign the facts as they are now; an intent that tells them already is kept."""
+    loaded = await licenses.by_public_id(tx, public_id, lock=True)
+    assert loaded is not None
+    facts = _facts(loaded, await licenses.policy_of(tx, loaded.view.id))
+    newest = await documents.latest(tx, loaded.view.id)
+    if newest is not None and newest.facts == _encode(facts):
+        return newest
+    now = rt.clock()
+    revision = newest.revision + 1 if newest else 1
+    document = _intent(rt, loaded, facts, revision, now)
+    await documents.record_intent(tx, document)
+    await audit.append(
+        tx,
+        [
+            AuditEvent(
+                at=now,
+                actor="system",
+                kind="license.document_prepared",
+                subject=public_id,
+                detail={"revision": revision, "kid": document.kid},
+            )
+        ],
+    )
+    return document
+
+
+def _intent(rt: Runtime, loaded: LoadedLicense, facts: dict[str, Any], revision: int, now: Instant) -> StoredDocument:
+    claims = {
+        "iss": rt.issuer,
+        "sub": loaded.view.public_id,
+        "jti": f"{loaded.view.public_id}.{revision}",
+        "iat": now // SECOND,
+        **facts,
+    }
+    return StoredDocument(
+        license_id=loaded.view.id,
+        revision=revision,
+        kid=rt.signer.kid,
+        facts=_encode(facts),
+        signing_input=envelope.signing_input(typ=envelope.LICENSE_TYP, kid=rt.signer.kid, claims=claims),
+        signature=None,
+        recorded_at=now,
+    )
+
+
+def _facts(loaded: LoadedLicense, policy: Policy) -> dict[str, Any]:
+    """What the document says of the license, apart from when and by which key it says so."""
+    view = loaded.view
+    facts: dict[str, Any] = {
+        "product": loaded.marketplace_product_id,
+        "order": loaded.order_id,
+        "code_hint": loaded.code_hint,
+        "seats": view.seats,
+        "entitlements": list(policy.entitlements),
+    }
+    if view.expiry_source is ExpirySource.PERPETUAL:
+        facts["term"] = "perpetual"
+    else:
+        assert view.expires_at is not None
+        facts["exp"] = view.expires_at // SECOND
+    return facts
+
+
+def _encode(facts: dict[str, Any]) -> str:
+    return msgspec.json.encode(facts, order="sorted").decode()

@@ -1,0 +1,125 @@
+"""Settings of one process: defaults, then `licensesvc.toml` in the data directory, then `LICENSESVC_*` variables, then options.
+
+A name that no setting has is refused wherever it stands, so a misspelt one is never silently ignored.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+ENVIRONMENT_PREFIX = "LICENSESVC_"
+FILE_NAME = "licensesvc.toml"
+
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+$")]
+
+
+class SettingsError(Exception):
+    """A setting is unknown or has a value that it cannot take."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Every setting with its default; the name in the environment is the upper-case name behind `LICENSESVC_`."""
+
+    data_dir: str = "data"
+    """Directory of the database, the keys and the proofs (created 0700)."""
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+    port: Port = 8080
+    """Port to listen on; 0 takes a free one and prints it."""
+    database_url: str = ""
+    """PostgreSQL DSN (`postgresql://…`); empty = SQLite in the data directory."""
+    node: Name = "main"
+    """Name of this writing process: its audit chain. Different for every process that shares a database."""
+    issuer: Annotated[str, msgspec.Meta(min_length=1, max_length=200)] = "licensesvc"
+    """`iss` of signed licenses and receipts; choose it once, software checks it."""
+    public_url: str = ""
+    """Base URL under which the marketplace reaches this server; callback URLs are shown with it."""
+    lock_scope: Literal["key-and-address", "key"] = "key-and-address"
+    """What is locked after more than 5 bad signatures in a row; `key` is the gateway's own behavior."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least severe log record that is written (JSON lines on stderr)."""
+
+    def __repr__(self) -> str:
+        return f"Settings(data_dir={self.data_dir!r}, host={self.host!r}, port={self.port})"
+
+    @property
+    def data(self) -> Path:
+        """The data directory."""
+        return Path(self.data_dir)
+
+    @property
+    def database_file(self) -> Path:
+        """The SQLite database."""
+        return self.data / "licensesvc.db"
+
+    @property
+    def signing_keys_file(self) -> Path:
+        """The keyset that signs licenses and receipts."""
+        return self.data / "signing-keys.json"
+
+    @property
+    def vault_keys_file(self) -> Path:
+        """The keys that seal secrets and codes at rest."""
+        return self.data / "vault-keys.json"
+
+    @property
+    def proofs_dir(self) -> Path:
+        """Delivery proofs, content-addressed."""
+        return self.data / "proofs"
+
+    @property
+    def control_socket(self) -> Path:
+        """Where writing commands reach a running server."""
+        return self.data / "control.sock"
+
+    @property
+    def lock_file(self) -> Path:
+        """Held by the one process that may write to this data directory."""
+        return self.data / "lock"
+
+
+def load(options: Mapping[str, Any], environment: Mapping[str, str] = os.environ) -> Settings:
+    """Merge the sources; raise SettingsError with one line that names the setting and the source."""
+    given = {name: value for name, value in options.items() if value is not None}
+    from_environment = _from_environment(environment)
+    data_dir = given.get("data_dir") or from_environment.get("data_dir") or Settings().data_dir
+    merged = {**_from_file(Path(data_dir) / FILE_NAME), **from_environment, **given}
+    return _convert(merged, "options")
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    found = {
+        name.removeprefix(ENVIRONMENT_PREFIX).lower(): value
+        for name, value in environment.items()
+        if name.startswith(ENVIRONMENT_PREFIX)
+    }
+    for name in found:
+        if name not in Settings.__struct_fields__:
+            raise SettingsError(f"unknown setting {ENVIRONMENT_PREFIX}{name.upper()} in the environment")
+    _convert(found, "the environment")
+    return found
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    try:
+        found = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"{path}: {error}") from None
+    if "data_dir" in found:
+        raise SettingsError(f"{path}: data_dir cannot be set in the file that lies in it")
+    _convert(found, str(path))
+    return found
+
+
+def _convert(values: Mapping[str, Any], source: str) -> Settings:
+    try:
+        return msgspec.convert(dict(values), Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"{source}: {error}") from None

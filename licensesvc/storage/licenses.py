@@ -1,0 +1,241 @@
+"""Rows of `licenses`, `license_states` and `license_codes`."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from licensesvc.domain.instants import Instant
+from licensesvc.domain.license import ExpirySource, ExpirySources, LicenseState, LicenseView
+from licensesvc.domain.policy import Policy
+from licensesvc.storage.port import Row, Tx
+
+_VIEW = (
+    "l.id, l.public_id, l.connection_id, l.product_id, l.line_ref, l.order_id, l.marketplace_product_id, l.amount,"
+    " l.order_time, l.expiry_sources, l.code_hint, s.state, s.version, s.activated_at, s.service_start, s.expires_at,"
+    " s.expiry_source, s.settled_at, s.frozen_at, s.suspended_at, s.last_seen_at, s.seats, s.seats_taken"
+)
+_FROM = "licenses l JOIN license_states s ON s.license_id = l.id"
+
+
+class LoadedLicense(msgspec.Struct, frozen=True, kw_only=True):
+    """A license as decisions need it, with the facts that answers repeat."""
+
+    view: LicenseView
+    line_ref: int
+    order_id: str
+    marketplace_product_id: str
+    amount: int | None
+    code_hint: str
+    last_seen_at: Instant | None
+    sources_json: str
+
+    @property
+    def sources(self) -> ExpirySources:
+        """What each source told about the expiry; decoded on demand, most calls do not need it."""
+        return msgspec.json.decode(self.sources_json, type=ExpirySources)
+
+
+class NewLicense(msgspec.Struct, frozen=True, kw_only=True):
+    """What a license is created from."""
+
+    public_id: str
+    line_ref: int
+    connection_id: int
+    product_id: int
+    order_id: str
+    marketplace_product_id: str
+    amount: int | None
+    order_time: Instant
+    policy: Policy
+    sources: ExpirySources
+    expires_at: Instant | None
+    expiry_source: ExpirySource
+    seats: int
+    code_hint: str
+
+
+def _loaded(row: Row) -> LoadedLicense:
+    return LoadedLicense(
+        view=LicenseView(
+            id=row["id"],
+            public_id=row["public_id"],
+            connection_id=row["connection_id"],
+            product_id=row["product_id"],
+            state=LicenseState(row["state"]),
+            version=row["version"],
+            order_time=row["order_time"],
+            activated_at=row["activated_at"],
+            service_start=row["service_start"],
+            expires_at=row["expires_at"],
+            expiry_source=ExpirySource(row["expiry_source"]),
+            settled_at=row["settled_at"],
+            frozen_at=row["frozen_at"],
+            suspended_at=row["suspended_at"],
+            seats=row["seats"],
+            seats_taken=row["seats_taken"],
+        ),
+        line_ref=row["line_ref"],
+        order_id=row["order_id"],
+        marketplace_product_id=row["marketplace_product_id"],
+        amount=row["amount"],
+        code_hint=row["code_hint"],
+        last_seen_at=row["last_seen_at"],
+        sources_json=row["expiry_sources"],
+    )
+
+
+async def insert(tx: Tx, new: NewLicense, now: Instant) -> int:
+    """Add a license in state ISSUED; return its internal id."""
+    row = await tx.one(
+        "INSERT INTO licenses (public_id, line_ref, connection_id, product_id, order_id, marketplace_product_id,"
+        " amount, order_time, policy, expiry_sources, code_hint, created_at)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) RETURNING id",
+        new.public_id,
+        new.line_ref,
+        new.connection_id,
+        new.product_id,
+        new.order_id,
+        new.marketplace_product_id,
+        new.amount,
+        new.order_time,
+        msgspec.json.encode(new.policy).decode(),
+        msgspec.json.encode(new.sources).decode(),
+        new.code_hint,
+        now,
+    )
+    assert row is not None
+    license_id = int(row["id"])
+    await tx.run(
+        "INSERT INTO license_states (license_id, state, expires_at, expiry_source, seats) VALUES ($1, $2, $3, $4, $5)",
+        license_id,
+        LicenseState.ISSUED.value,
+        new.expires_at,
+        new.expiry_source.value,
+        new.seats,
+    )
+    return license_id
+
+
+async def add_code(tx: Tx, license_id: int, *, kind: str, code_index: str, sealed: bytes, now: Instant) -> None:
+    """Give a license one more identity."""
+    await tx.run(
+        "INSERT INTO license_codes (license_id, kind, code_index, sealed, created_at) VALUES ($1, $2, $3, $4, $5)",
+        license_id,
+        kind,
+        code_index,
+        sealed,
+        now,
+    )
+
+
+async def sealed_code(tx: Tx, license_id: int) -> bytes:
+    """The newest code of a license, sealed: its own, or the marketplace's."""
+    row = await tx.one(
+        "SELECT sealed FROM license_codes WHERE license_id = $1 ORDER BY kind DESC, id DESC LIMIT 1", license_id
+    )
+    assert row is not None
+    return bytes(row["sealed"])
+
+
+async def by_codes(tx: Tx, indexes: Sequence[str], *, lock: bool) -> dict[str, LoadedLicense]:
+    """Load the licenses that these code indexes name, in one statement; `lock` keeps them until the commit."""
+    rows = await tx.all(
+        f"SELECT c.code_index, {_VIEW} FROM license_codes c JOIN {_FROM} ON l.id = c.license_id"
+        " WHERE c.code_index IN @list($1) ORDER BY l.id" + (" @lock(s)" if lock else ""),
+        list(indexes),
+    )
+    return {row["code_index"]: _loaded(row) for row in rows}
+
+
+async def by_code(tx: Tx, index: str) -> LoadedLicense | None:
+    """Load the license that one code index names."""
+    return (await by_codes(tx, [index], lock=False)).get(index)
+
+
+async def by_public_id(tx: Tx, public_id: str, *, lock: bool = False) -> LoadedLicense | None:
+    """Load a license by our id."""
+    row = await tx.one(f"SELECT {_VIEW} FROM {_FROM} WHERE l.public_id = $1" + (" @lock(s)" if lock else ""), public_id)
+    return _loaded(row) if row else None
+
+
+async def by_line(tx: Tx, line_ref: int, *, lock: bool = False) -> LoadedLicense | None:
+    """Load the license of an order line."""
+    row = await tx.one(f"SELECT {_VIEW} FROM {_FROM} WHERE l.line_ref = $1" + (" @lock(s)" if lock else ""), line_ref)
+    return _loaded(row) if row else None
+
+
+async def by_id(tx: Tx, license_id: int, *, lock: bool = False) -> LoadedLicense:
+    """Load a license that a foreign key promises."""
+    row = await tx.one(f"SELECT {_VIEW} FROM {_FROM} WHERE l.id = $1" + (" @lock(s)" if lock else ""), license_id)
+    assert row is not None
+    return _loaded(row)
+
+
+async def policy_of(tx: Tx, license_id: int) -> Policy:
+    """The terms that the license was issued on."""
+    row = await tx.one("SELECT policy FROM licenses WHERE id = $1", license_id)
+    assert row is not None
+    return msgspec.json.decode(row["policy"], type=Policy)
+
+
+async def page(tx: Tx, *, order_id: str | None, after: int, limit: int) -> list[LoadedLicense]:
+    """Up to `limit` licenses with an internal id above `after`, ascending; `order_id` narrows."""
+    if order_id is None:
+        rows = await tx.all(f"SELECT {_VIEW} FROM {_FROM} WHERE l.id > $1 ORDER BY l.id LIMIT $2", after, limit)
+    else:
+        rows = await tx.all(
+            f"SELECT {_VIEW} FROM {_FROM} WHERE l.order_id = $3 AND l.id > $1 ORDER BY l.id LIMIT $2",
+            after,
+            limit,
+            order_id,
+        )
+    return [_loaded(row) for row in rows]
+
+
+async def store_activated(tx: Tx, views: Sequence[LicenseView]) -> None:
+    """Write the first activation of locked licenses; each view carries its new values and the version that it read."""
+    await tx.many(
+        "UPDATE license_states SET state = 'ACTIVE', version = version + 1, activated_at = $3, service_start = $4,"
+        " expires_at = $5, expiry_source = $6, last_seen_at = $3 WHERE license_id = $1 AND version = $2",
+        [(v.id, v.version, v.activated_at, v.service_start, v.expires_at, v.expiry_source.value) for v in views],
+    )
+
+
+async def store_terms(tx: Tx, view: LicenseView, sources: ExpirySources, amount: int | None) -> bool:
+    """Write what a source newly told: order time, amount, seats and expiry; False = the state row changed meanwhile."""
+    await tx.run(
+        "UPDATE licenses SET order_time = $2, amount = $3, expiry_sources = $4 WHERE id = $1",
+        view.id,
+        view.order_time,
+        amount,
+        msgspec.json.encode(sources).decode(),
+    )
+    changed = await tx.run(
+        "UPDATE license_states SET version = version + 1, expires_at = $3, expiry_source = $4, seats = $5"
+        " WHERE license_id = $1 AND version = $2",
+        view.id,
+        view.version,
+        view.expires_at,
+        view.expiry_source.value,
+        view.seats,
+    )
+    return changed == 1
+
+
+async def settle(tx: Tx, line_ref: int, now: Instant) -> None:
+    """Record that the supervision of the license of this line, if it has one, was completed."""
+    await tx.run(
+        "UPDATE license_states SET version = version + 1, settled_at = $2"
+        " WHERE license_id = (SELECT id FROM licenses WHERE line_ref = $1)",
+        line_ref,
+        now,
+    )
+
+
+async def store_seen(tx: Tx, seen: Sequence[tuple[int, Instant]]) -> None:
+    """Record (license id, instant) of heartbeats; an instant never goes back."""
+    await tx.many(
+        "UPDATE license_states SET last_seen_at = $2"
+        " WHERE license_id = $1 AND (last_seen_at IS NULL OR last_seen_at < CAST($2 AS bigint))",
+        seen,
+    )

@@ -1,0 +1,78 @@
+"""Rows of `outbox`: work that was decided in a transaction and is carried out after it."""
+
+import msgspec
+
+from licensesvc.domain.instants import Instant
+from licensesvc.storage.port import Tx
+
+
+class OutboxItem(msgspec.Struct, frozen=True, kw_only=True):
+    """One piece of work; `attempts` counts the finished ones."""
+
+    id: int
+    kind: str
+    subject: str
+    payload: str
+    created_at: Instant
+    attempts: int
+
+
+async def add(tx: Tx, *, kind: str, subject: str, payload: str, now: Instant) -> None:
+    """Queue work, due at once."""
+    await tx.run(
+        "INSERT INTO outbox (kind, subject, payload, created_at, due_at)"
+        " VALUES ($1, $2, $3, CAST($4 AS bigint), CAST($4 AS bigint))",
+        kind,
+        subject,
+        payload,
+        now,
+    )
+
+
+async def due(tx: Tx, *, now: Instant, limit: int) -> list[OutboxItem]:
+    """Up to `limit` items whose time has come, the most overdue first."""
+    rows = await tx.all(
+        "SELECT id, kind, subject, payload, created_at, attempts FROM outbox"
+        " WHERE done_at IS NULL AND given_up_at IS NULL AND due_at <= $1 ORDER BY due_at, id LIMIT $2",
+        now,
+        limit,
+    )
+    return [
+        OutboxItem(
+            id=row["id"],
+            kind=row["kind"],
+            subject=row["subject"],
+            payload=row["payload"],
+            created_at=row["created_at"],
+            attempts=row["attempts"],
+        )
+        for row in rows
+    ]
+
+
+async def next_due(tx: Tx) -> Instant | None:
+    """When the next open item falls due; None = nothing is open."""
+    row = await tx.one("SELECT MIN(due_at) AS due_at FROM outbox WHERE done_at IS NULL AND given_up_at IS NULL")
+    return row["due_at"] if row else None
+
+
+async def done(tx: Tx, item_id: int, now: Instant) -> None:
+    """Close an item that was carried out."""
+    await tx.run("UPDATE outbox SET done_at = $2, attempts = attempts + 1 WHERE id = $1", item_id, now)
+
+
+async def again(tx: Tx, item_id: int, *, due_at: Instant, error: str) -> None:
+    """Record a failed attempt and when to try again."""
+    await tx.run(
+        "UPDATE outbox SET attempts = attempts + 1, due_at = $2, last_error = $3 WHERE id = $1", item_id, due_at, error
+    )
+
+
+async def give_up(tx: Tx, item_id: int, *, now: Instant, error: str) -> None:
+    """Close an item whose retry window is over."""
+    await tx.run(
+        "UPDATE outbox SET attempts = attempts + 1, given_up_at = $2, last_error = $3 WHERE id = $1",
+        item_id,
+        now,
+        error,
+    )

@@ -1,0 +1,188 @@
+"""The one writer of a process: a task that owns the write connection and commits waiting commands in groups.
+
+In: the queue, the grouping, what happens to whom when a transaction fails (`Guard`, `Writer`). Out: SQL and connections, which the
+engines bring as a `Session`.
+
+No caller ever touches the write connection, so a cancelled caller cannot cancel or half-use a transaction: its command is either dropped
+while it still waits, or carried out whole and only its answer dropped.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Protocol
+
+from licensesvc.storage.port import C, OnBatch, R, StorageUnavailable, T, Tx, Verb
+
+BATCH_LIMIT = 256  # commands in one transaction
+QUEUE_LIMIT = 4_096  # commands waiting; one more is refused at once, it would be answered too late anyway
+
+
+class Session(Protocol):
+    """The write connection of an engine as its writer sees it: one transaction at a time, reconnecting by itself."""
+
+    async def begin(self) -> Tx:
+        """Open a transaction; `StorageUnavailable` if that cannot be done now."""
+
+    async def commit(self) -> None:
+        """Commit it, or raise the error that lost it earlier; `OutcomeUnknown` if nobody can tell."""
+
+    async def rollback(self) -> None:
+        """Undo what is open, if anything is. Never raises an `Exception`: `begin` meets a broken connection again."""
+
+    async def close(self) -> None:
+        """Close the connection."""
+
+
+class Guard:
+    """Stands around each statement of one transaction: translates what it raises, remembers that the transaction is lost.
+
+    PostgreSQL turns COMMIT after a caught error into ROLLBACK without a word, SQLite would commit the rest: `check` before COMMIT makes
+    both say the error.
+    """
+
+    def __init__(self, translate: Callable[[Exception], Exception]) -> None:
+        self._translate = translate
+        self._lost: Exception | None = None
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        if isinstance(error, Exception):
+            self._lost = self._translate(error)
+            if self._lost is not error:
+                raise self._lost from None  # an engine's own text may quote the values of the row
+        elif error is not None:
+            self._lost = StorageUnavailable("a statement of this transaction was cancelled")
+
+    def check(self) -> None:
+        """Raise the error that lost the transaction, if one did."""
+        if self._lost is not None:
+            raise self._lost
+
+
+@dataclass(slots=True, eq=False)
+class _Job:
+    """A command waiting since `since` (seconds of the event loop) for its answer."""
+
+    verb: Verb[Any, Any]
+    command: Any
+    since: float
+    answer: asyncio.Future[Any]
+
+    def finish(self, result: object) -> None:
+        if self.answer.done():  # the caller was cancelled
+            return
+        if isinstance(result, Exception):
+            self.answer.set_exception(result)
+        else:
+            self.answer.set_result(result)
+
+
+async def _alone(tx: Tx, functions: Sequence[Callable[[Tx], Awaitable[Any]]]) -> Sequence[Any]:
+    """The verb of `write`: never grouped, so there is exactly one function."""
+    return [await fn(tx) for fn in functions]
+
+
+class Writer:
+    """Runs every write of a process in order of arrival. Made inside the running event loop, ended with `close`."""
+
+    def __init__(self, session: Session, *, on_batch: OnBatch | None = None) -> None:
+        self._session = session
+        self._on_batch = on_batch
+        self._loop = asyncio.get_running_loop()
+        self._waiting: deque[_Job] = deque()
+        self._serving: list[_Job] = []
+        self._wake = asyncio.Event()
+        self._closed = False
+        self._task = self._loop.create_task(self._work(), name="storage-writer")
+
+    async def write(self, fn: Callable[[Tx], Awaitable[T]]) -> T:
+        """See `Database.write`."""
+        result: T = await self.submit(_alone, fn)
+        return result
+
+    async def submit(self, verb: Verb[C, R], command: C) -> R:
+        """See `Database.submit`."""
+        if self._closed:
+            raise StorageUnavailable("the database is closed")
+        if len(self._waiting) >= QUEUE_LIMIT:
+            raise StorageUnavailable(f"{QUEUE_LIMIT} writes are waiting already")
+        job = _Job(verb, command, self._loop.time(), self._loop.create_future())
+        self._waiting.append(job)
+        self._wake.set()
+        result: R = await job.answer
+        return result
+
+    async def close(self) -> None:
+        """Refuse new work, finish what is queued, close the session."""
+        self._closed = True
+        self._wake.set()
+        await asyncio.shield(self._task)
+
+    async def _work(self) -> None:
+        try:
+            while self._waiting or not self._closed:
+                if self._waiting:
+                    self._serving = self._take()
+                    await self._serve(self._serving)
+                else:
+                    self._wake.clear()
+                    await self._wake.wait()
+        finally:  # also when the event loop cancels this task: nobody may wait for ever
+            self._closed = True
+            for job in (*self._serving, *self._waiting):
+                job.finish(StorageUnavailable("the database is closed"))
+            await self._session.close()
+
+    def _take(self) -> list[_Job]:
+        """The oldest job, with the hot ones right behind it if it is hot itself."""
+        jobs = [self._waiting.popleft()]
+        if jobs[0].verb is not _alone:
+            while self._waiting and self._waiting[0].verb is not _alone and len(jobs) < BATCH_LIMIT:
+                jobs.append(self._waiting.popleft())
+        return jobs
+
+    async def _serve(self, jobs: Sequence[_Job]) -> None:
+        """One transaction for all of `jobs`; if it is refused, one for each, so that only the bad one fails."""
+        jobs = [job for job in jobs if not job.answer.cancelled()]
+        if not jobs:
+            return
+        try:
+            answers = await self._transact(jobs)
+        except (
+            StorageUnavailable
+        ) as error:  # not the fault of any one of them, and a COMMIT of unknown outcome must not be repeated
+            answers = [(job, error) for job in jobs]
+        except Exception as error:  # noqa: BLE001 - handed to its caller, whatever it is
+            if len(jobs) > 1:
+                for job in jobs:
+                    await self._serve([job])
+                return
+            answers = [(jobs[0], error)]
+        for job, result in answers:
+            job.finish(result)
+
+    async def _transact(self, jobs: Sequence[_Job]) -> list[tuple[_Job, Any]]:
+        groups: dict[Verb[Any, Any], list[_Job]] = {}
+        for job in jobs:
+            groups.setdefault(job.verb, []).append(job)
+        answers: list[tuple[_Job, Any]] = []
+        started = self._loop.time()
+        try:
+            tx = await self._session.begin()
+            for verb, group in groups.items():
+                results = await verb(tx, [job.command for job in group])
+                answers += zip(group, results, strict=True)
+            decided = self._loop.time()
+            await self._session.commit()
+        except BaseException:
+            await self._session.rollback()
+            raise
+        if self._on_batch:
+            self._on_batch(len(jobs), started - jobs[0].since, self._loop.time() - decided)
+        return answers
