@@ -17,7 +17,7 @@ from licensesvc.domain.product import valid_code_prefix
 MAX_LENGTH: Final = 64
 """Characters of any code on the wire, ours or not (spec §5.1)."""
 BITS: Final = 120
-"""Random bits of a code; drawing unfit ones again costs a quarter of a bit."""
+"""Random bits of a code; drawing unfit ones again costs a fifth of a bit."""
 MAX_DRAWS: Final = 100
 """A sound source of randomness fails so often once in 10^86 codes."""
 

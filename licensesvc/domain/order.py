@@ -71,7 +71,7 @@ def open_line(facts: OrderFacts, received_at: Instant) -> LineTerms:
 
 
 def merge(known: LineTerms, facts: OrderFacts) -> LineTerms:
-    """Return `known` with its gaps filled from `facts`; what is known stays, so repeats and reordering change nothing.
+    """Return `known` with its gaps filled from `facts`; what is known stays, so a repeat changes nothing.
 
     Facts of another line, or of another product for this line, raise OrderConflict.
     """

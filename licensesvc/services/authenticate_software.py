@@ -30,8 +30,6 @@ COUNTERS_KEPT: Final = 10_000
 """Counters of bad signatures kept in memory; beyond, those idle for `COUNTER_LIFE` are dropped first."""
 COUNTER_LIFE: Final = HOUR
 
-_REFUSED: Final = "Incorrect IAM authentication information: "
-
 
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
     """An authenticated credential; `product_id` None = every product of the connection."""
@@ -74,17 +72,17 @@ class SoftwareGate:
         """Return who signed these bytes; every refusal raises SignatureRefused with the gateway's words."""
         now = self._rt.clock()
         if not aksk.fresh(signed.date, now):
-            raise SignatureRefused(f"{_REFUSED}x-sdk-date expired")
+            raise SignatureRefused(aksk.DATE_EXPIRED)
         known = self._known.get(signed.access_key)
         if known is None or not 0 <= now - known.loaded_at < CACHE_TIME:
             known = await self._load(signed.access_key, now)
         subject = (known.credential_id, address if self._per_address else "")
         counter = self._failures.get(subject)
         if counter is not None and counter.locked_until is not None and now < counter.locked_until:
-            raise SignatureRefused(f"{_REFUSED}too many bad signatures, locked for {LOCK_TIME // MINUTE} minutes")
+            raise SignatureRefused(aksk.LOCKED)
         if not aksk.matches(signed, known.secret, body):
             await self._count(subject, counter, now)
-            raise SignatureRefused(f"{_REFUSED}verify aksk signature fail")
+            raise SignatureRefused(aksk.VERIFY_FAILED)
         if counter is not None:
             del self._failures[subject]
             await self._rt.db.write(lambda tx: credentials.clear_failures(tx, *subject))
@@ -94,7 +92,9 @@ class SoftwareGate:
         self._known.pop(access_key, None)
         found = await self._rt.db.read(lambda tx: _find(tx, access_key))
         if found is None:
-            raise SignatureRefused(f"{_REFUSED}access key unknown")
+            raise SignatureRefused(
+                aksk.VERIFY_FAILED
+            )  # in the words for a wrong secret: which keys exist is nobody's business
         credential, connection = found
         known = _Known(
             credential_id=credential.id,

@@ -109,3 +109,9 @@ def _facts(call: GetLicense, wire: ZoneInfo) -> OrderFacts:
         expiry_estimate=estimate,
         instance_id=call.business_id,
     )
+
+
+def test_delivery(rt: Runtime, call: GetLicense) -> Delivered:
+    """The documented success for `testFlag=1`: the same call always gets the same answer and touches nothing."""
+    mark = rt.vault.index("test-delivery", call.order_id)
+    return Delivered(license=f"TEST-{mark}", instance_id=f"test-{mark}")

@@ -6,7 +6,7 @@ import msgspec
 
 from licensesvc.domain import ids, licensecode
 from licensesvc.domain.audit import AuditEvent
-from licensesvc.domain.errors import NotIssuable, StaleVersion
+from licensesvc.domain.errors import LicenseNotFound, NotIssuable, StaleVersion
 from licensesvc.domain.instants import Instant
 from licensesvc.domain.license import Expiry, ExpirySource, ExpirySources, effective_expiry
 from licensesvc.domain.order import LineTerms
@@ -93,6 +93,14 @@ async def open_code(tx: Tx, rt: Runtime, loaded: LoadedLicense) -> str:
     """The code of a license in clear."""
     sealed = await licenses.sealed_code(tx, loaded.view.id)
     return rt.vault.open(sealed, _context(loaded.view.public_id)).decode()
+
+
+async def license_of_code(rt: Runtime, code: str) -> str:
+    """The public id of the license that a code names; LicenseNotFound."""
+    loaded = await rt.db.read(lambda tx: licenses.by_code(tx, code_index(rt, code)))
+    if loaded is None:
+        raise LicenseNotFound
+    return loaded.view.public_id
 
 
 async def learn_terms(tx: Tx, loaded: LoadedLicense, terms: LineTerms) -> None:

@@ -1,5 +1,7 @@
 """Rows of `policies` and `products`: what is sold and on which terms."""
 
+from collections.abc import Collection
+
 import msgspec
 
 from licensesvc.domain.instants import Instant
@@ -55,6 +57,12 @@ async def policy_by_id(tx: Tx, policy_id: int) -> Policy:
     return _policy(row)
 
 
+async def policy_public_ids(tx: Tx, policy_ids: Collection[int]) -> dict[int, str]:
+    """The public ids of these policies, by internal id."""
+    rows = await tx.all("SELECT id, public_id FROM policies WHERE id IN @ints($1)", sorted(policy_ids))
+    return {row["id"]: row["public_id"] for row in rows}
+
+
 async def policy_page(tx: Tx, *, after: int, limit: int) -> list[Policy]:
     """Up to `limit` policies with an internal id above `after`, ascending."""
     rows = await tx.all("SELECT id, terms FROM policies WHERE id > $1 ORDER BY id LIMIT $2", after, limit)
@@ -91,6 +99,12 @@ async def product_by_id(tx: Tx, product_id: int) -> Product:
     row = await tx.one(f"SELECT {_PRODUCT} FROM products WHERE id = $1", product_id)
     assert row is not None
     return _product(row)
+
+
+async def product_public_ids(tx: Tx, product_ids: Collection[int]) -> dict[int, str]:
+    """The public ids of these products, by internal id."""
+    rows = await tx.all("SELECT id, public_id FROM products WHERE id IN @ints($1)", sorted(product_ids))
+    return {row["id"]: row["public_id"] for row in rows}
 
 
 async def product_for(tx: Tx, connection_id: int, marketplace_product_id: str, sku_code: str) -> Product | None:

@@ -1,5 +1,7 @@
 """Rows of `connections`: marketplace accounts with their sealed secrets."""
 
+from collections.abc import Collection
+
 import msgspec
 
 from licensesvc.domain.connection import Connection, Site
@@ -103,6 +105,12 @@ async def by_id(tx: Tx, connection_id: int) -> StoredConnection:
     row = await tx.one(f"SELECT {_COLUMNS} FROM connections WHERE id = $1", connection_id)
     assert row is not None
     return _read(row)
+
+
+async def public_ids(tx: Tx, connection_ids: Collection[int]) -> dict[int, str]:
+    """The public ids of these connections, by internal id."""
+    rows = await tx.all("SELECT id, public_id FROM connections WHERE id IN @ints($1)", sorted(connection_ids))
+    return {row["id"]: row["public_id"] for row in rows}
 
 
 async def page(tx: Tx, *, after: int, limit: int) -> list[StoredConnection]:

@@ -1,6 +1,6 @@
 """Rows of `licenses`, `license_states` and `license_codes`."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import msgspec
 
@@ -140,7 +140,7 @@ async def sealed_code(tx: Tx, license_id: int) -> bytes:
 async def by_codes(tx: Tx, indexes: Sequence[str], *, lock: bool) -> dict[str, LoadedLicense]:
     """Load the licenses that these code indexes name, in one statement; `lock` keeps them until the commit."""
     rows = await tx.all(
-        f"SELECT c.code_index, {_VIEW} FROM license_codes c JOIN {_FROM} ON l.id = c.license_id"
+        f"SELECT c.code_index, {_VIEW} FROM {_FROM} JOIN license_codes c ON c.license_id = l.id"
         " WHERE c.code_index IN @list($1) ORDER BY l.id" + (" @lock(s)" if lock else ""),
         list(indexes),
     )
@@ -169,6 +169,12 @@ async def by_id(tx: Tx, license_id: int, *, lock: bool = False) -> LoadedLicense
     row = await tx.one(f"SELECT {_VIEW} FROM {_FROM} WHERE l.id = $1" + (" @lock(s)" if lock else ""), license_id)
     assert row is not None
     return _loaded(row)
+
+
+async def public_ids_of_lines(tx: Tx, line_refs: Collection[int]) -> dict[int, str]:
+    """Our ids of the licenses of these order lines, by internal id of the line."""
+    rows = await tx.all("SELECT line_ref, public_id FROM licenses WHERE line_ref IN @ints($1)", sorted(line_refs))
+    return {row["line_ref"]: row["public_id"] for row in rows}
 
 
 async def policy_of(tx: Tx, license_id: int) -> Policy:

@@ -1,5 +1,7 @@
 """Rows of `buyers`, `orders` and `order_lines`."""
 
+from collections.abc import Collection
+
 import msgspec
 
 from licensesvc.domain.instants import Instant
@@ -39,6 +41,14 @@ class StoredLine(msgspec.Struct, frozen=True, kw_only=True):
     product_id: int
     instance_id: str | None
     terms: LineTerms
+
+
+class LinePlace(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a line stands: our id of its order, and the marketplace's ids of order and line."""
+
+    order: str
+    order_id: str
+    line_id: str
 
 
 class Buyer(msgspec.Struct, frozen=True, kw_only=True):
@@ -199,6 +209,18 @@ async def line_by_id(tx: Tx, line_ref: int) -> StoredLine:
     row = await tx.one(f"SELECT {_LINE} FROM order_lines WHERE id = $1", line_ref)
     assert row is not None
     return _line(row)
+
+
+async def places_of(tx: Tx, line_refs: Collection[int]) -> dict[int, LinePlace]:
+    """To which order each of these lines belongs, by internal id of the line."""
+    rows = await tx.all(
+        "SELECT l.id, l.line_id, o.public_id, o.order_id FROM order_lines l JOIN orders o ON o.id = l.order_ref"
+        " WHERE l.id IN @ints($1)",
+        sorted(line_refs),
+    )
+    return {
+        row["id"]: LinePlace(order=row["public_id"], order_id=row["order_id"], line_id=row["line_id"]) for row in rows
+    }
 
 
 async def line_by_public_id(tx: Tx, public_id: str) -> StoredLine | None:

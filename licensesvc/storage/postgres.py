@@ -97,14 +97,22 @@ def _unreachable(error: Exception) -> Exception:
     return StorageUnavailable(f"{type(error).__name__}: {error}")
 
 
-def _translate(connection: asyncpg.Connection, error: Exception) -> Exception:
+def _is_gone(error: Exception) -> bool:
+    """Whether asyncpg refuses a connection that died between two statements; other `InterfaceError`s are mistakes in the call.
+
+    When it has read the server's farewell but not yet the end of the stream it says `InternalClientError` instead.
+    """
+    return isinstance(error, asyncpg.InterfaceError) and any(word in str(error) for word in ("closed", "released"))
+
+
+def _translate(error: Exception) -> Exception:
     if isinstance(error, asyncpg.PostgresError):
         state = error.sqlstate or ""
         if kind := _CONSTRAINTS.get(state):
             return ConstraintViolated(kind, error.constraint_name or error.column_name or "")
         if state.startswith(_UNAVAILABLE) or state in _UNAVAILABLE_STATES:
             return StorageUnavailable(f"{type(error).__name__}: {error.args[0]}")
-    elif isinstance(error, OSError) or (isinstance(error, asyncpg.InterfaceError) and connection.is_closed()):
+    elif isinstance(error, OSError | asyncpg.InternalClientError) or _is_gone(error):
         return StorageUnavailable(f"{type(error).__name__}: {error}")
     return error
 
@@ -122,7 +130,7 @@ class _PostgresTx:
     def __init__(self, connection: asyncpg.Connection, chain: str) -> None:
         self.chain = chain
         self.connection = connection
-        self.guard = Guard(partial(_translate, connection))
+        self.guard = Guard(_translate)
 
     async def one(self, sql: str, /, *args: Any) -> Row | None:
         with self.guard:
@@ -189,7 +197,7 @@ class _PostgresSession:
             tag: str = await connection.execute("COMMIT")
         except Exception as error:  # noqa: BLE001 - whatever it is, it either says that nothing was kept or leaves that open
             if isinstance(error, asyncpg.PostgresError) and error.severity_en == "ERROR":
-                raise _translate(connection, error) from None
+                raise _translate(error) from None
             connection.terminate()
             raise OutcomeUnknown(f"{type(error).__name__}: {error}") from None
         if tag != "COMMIT":

@@ -105,7 +105,7 @@ def _translate(error: Exception) -> Exception:
 @cache
 def _dialect(sql: str) -> str:
     sql = re.sub(r"IN @(?:list|ints)\((\$\d+)\)", r"IN (SELECT value FROM json_each(\1))", sql)
-    return re.sub(r"@lock\(\w+\)", "", sql).replace("$", "?")
+    return re.sub(r"\$(\d+)", r"?\1", re.sub(r"@lock\(\w+\)", "", sql))
 
 
 def _values(args: Sequence[Any]) -> Sequence[Any]:

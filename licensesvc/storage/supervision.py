@@ -1,6 +1,6 @@
 """Rows of `supervision_cases`, `supervision_events` and `proofs`."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import msgspec
 
@@ -99,6 +99,14 @@ async def of_lines(tx: Tx, line_refs: Sequence[int]) -> dict[int, StoredCase]:
         f"SELECT {_CASE} FROM supervision_cases c WHERE line_ref IN @ints($1) ORDER BY id @lock(c)", list(line_refs)
     )
     return {row["line_ref"]: _case(row) for row in rows}
+
+
+async def public_ids_of_lines(tx: Tx, line_refs: Collection[int]) -> dict[int, str]:
+    """Our ids of the cases of these order lines, by internal id of the line."""
+    rows = await tx.all(
+        "SELECT line_ref, public_id FROM supervision_cases WHERE line_ref IN @ints($1)", sorted(line_refs)
+    )
+    return {row["line_ref"]: row["public_id"] for row in rows}
 
 
 async def by_public_id(tx: Tx, public_id: str, *, lock: bool = False) -> StoredCase | None:

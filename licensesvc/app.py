@@ -1,0 +1,160 @@
+"""Composition root: opens what a process needs and puts the application together."""
+
+import asyncio
+import logging
+import secrets
+import shlex
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+
+import structlog
+from litestar import Litestar
+from litestar.di import Provide
+from litestar.exceptions import HTTPException
+
+from licensesvc.domain.instants import Instant
+from licensesvc.marketplace.huawei.client import MarketplaceClient
+from licensesvc.services.authenticate_software import SoftwareGate
+from licensesvc.services.outbox_worker import OutboxWorker
+from licensesvc.services.runtime import Runtime
+from licensesvc.settings import Settings
+from licensesvc.signing import keyset, vault
+from licensesvc.signing.privatefiles import private_directory
+from licensesvc.signing.signer import KeysetSigner
+from licensesvc.storage.migrate import migrate, pending
+from licensesvc.storage.port import Database
+from licensesvc.storage.sqlite import open_sqlite
+from licensesvc.web.admin import admin_router
+from licensesvc.web.callbacks.routes import callback_routes
+from licensesvc.web.docs import openapi_config
+from licensesvc.web.health import healthz, readyz
+from licensesvc.web.native.routes import jwks, native_router
+from licensesvc.web.openapi_compat.routes import compatible_routes
+from licensesvc.web.problems import problem_response
+from licensesvc.web.request_ids import RequestIds
+
+_log = structlog.get_logger(__name__)
+
+
+class NotReady(Exception):
+    """The data directory cannot be served as it is; the text says what to do."""
+
+
+def now() -> Instant:
+    """The clock of a running process: epoch milliseconds UTC."""
+    return time.time_ns() // 1_000_000
+
+
+def create_data(settings: Settings) -> list[str]:
+    """Create what is missing of data directory and keys, all private; return what was created."""
+    private_directory(settings.data)
+    private_directory(settings.proofs_dir)
+    created = []
+    if not settings.signing_keys_file.exists():
+        keyset.create(settings.signing_keys_file, now())
+        created.append(str(settings.signing_keys_file))
+    if not settings.vault_keys_file.exists():
+        vault.create(settings.vault_keys_file)
+        created.append(str(settings.vault_keys_file))
+    return created
+
+
+def require_data(settings: Settings) -> None:
+    """Raise NotReady unless `init` has made the data directory; nothing is created."""
+    if not settings.signing_keys_file.exists() or not settings.vault_keys_file.exists():
+        raise NotReady(f"{settings.data} holds no keys: run `licensesvc init --data-dir {shlex.quote(settings.data_dir)}`")
+
+
+async def open_database(settings: Settings) -> Database:
+    """Open the database that the settings name."""
+    if not settings.database_url:
+        return await open_sqlite(settings.database_file, chain=settings.node)
+    from licensesvc.storage.postgres import open_postgres  # noqa: PLC0415 - asyncpg is an extra
+
+    return await open_postgres(settings.database_url, chain=settings.node)
+
+
+async def migrate_database(settings: Settings) -> list[str]:
+    """Bring the schema up to date; return the names of the migrations that ran."""
+    db = await open_database(settings)
+    try:
+        return await migrate(db, now=now())
+    finally:
+        await db.close()
+
+
+@asynccontextmanager
+async def open_runtime(
+    settings: Settings, opening: Callable[[Settings], Awaitable[Database]] = open_database
+) -> AsyncIterator[Runtime]:
+    """Load the keys and open the database; raises NotReady, and what loading keys or opening the database raises."""
+    require_data(settings)
+    signer = KeysetSigner(keyset.load(settings.signing_keys_file))
+    secrets_vault = vault.load(settings.vault_keys_file)
+    repair = f"run `licensesvc migrate --data-dir {shlex.quote(settings.data_dir)}`"
+    if not settings.database_url and not settings.database_file.exists():  # opening it would make it
+        raise NotReady(f"there is no database in {settings.data}: {repair}, or restore it from a backup")
+    db = await opening(settings)
+    try:
+        if missing := await pending(db):
+            raise NotReady(f"the database lacks migrations ({', '.join(missing)}): {repair}")
+        yield Runtime(
+            db=db,
+            vault=secrets_vault,
+            signer=signer,
+            clock=now,
+            entropy=secrets.token_bytes,
+            issuer=settings.issuer,
+            proofs_dir=settings.proofs_dir,
+        )
+    finally:
+        await db.close()
+
+
+def create_app(rt: Runtime, settings: Settings) -> Litestar:
+    """Put the application together; its lifespan runs the outbox."""
+    gate = SoftwareGate(rt, settings.lock_scope)
+    client = MarketplaceClient()
+    worker = OutboxWorker(rt, client)
+
+    @asynccontextmanager
+    async def working(_app: Litestar) -> AsyncIterator[None]:
+        await gate.load()
+        async with client:
+            task = asyncio.create_task(worker.run(), name="outbox")
+            task.add_done_callback(_report)
+            try:
+                yield
+            finally:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+
+    return Litestar(
+        route_handlers=[
+            *compatible_routes(rt, gate),
+            *callback_routes(rt, worker),
+            native_router(),
+            admin_router(),
+            jwks,
+            healthz,
+            readyz,
+        ],
+        dependencies={
+            "runtime": Provide(lambda: rt, sync_to_thread=False),
+            "settings": Provide(lambda: settings, sync_to_thread=False),
+            "gate": Provide(lambda: gate, sync_to_thread=False),
+        },
+        exception_handlers={HTTPException: problem_response, Exception: problem_response},
+        middleware=[RequestIds],
+        openapi_config=openapi_config(),
+        lifespan=[working],
+        logging_config=None,
+    )
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.critical("outbox_stopped", exc_info=error)
+        logging.getLogger(__name__).critical("the outbox stopped; restart the server")

@@ -1,0 +1,57 @@
+"""The database for a command that only reads, also beside the server that writes.
+
+In: one read-only connection behind the port. Out: writing and checkpointing, which only the writer may do (`storage.sqlite`):
+this connection can do neither, not even when it is closed.
+"""
+
+import sqlite3
+from collections.abc import Awaitable, Callable
+from urllib.parse import quote
+
+import aiosqlite
+
+from licensesvc.app import open_database
+from licensesvc.settings import Settings
+from licensesvc.storage.port import C, Database, Engine, R, StorageUnavailable, T, Tx, Verb
+from licensesvc.storage.sqlite import BUSY_TIMEOUT_S, _SqliteTx, _translate
+from licensesvc.storage.writer import Guard
+
+
+async def open_reader(settings: Settings) -> Database:
+    """Open the database that the settings name; writing to a SQLite file through it raises StorageUnavailable."""
+    if settings.database_url:
+        return await open_database(settings)
+    with Guard(_translate):
+        connection = await aiosqlite.connect(
+            f"file:{quote(str(settings.database_file.absolute()))}?mode=ro",
+            uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_S
+        )
+    connection.row_factory = sqlite3.Row
+    return _SqliteReader(connection)
+
+
+class _SqliteReader:
+    """One reading function at a time: its callers are commands, not requests."""
+
+    engine: Engine = "sqlite"
+
+    def __init__(self, connection: aiosqlite.Connection) -> None:
+        self._connection = connection
+
+    async def read(self, fn: Callable[[Tx], Awaitable[T]], /) -> T:
+        tx = _SqliteTx(self._connection, chain="")
+        with tx.guard:
+            await self._connection.execute_fetchall("BEGIN")
+        try:
+            return await fn(tx)
+        finally:
+            await self._connection.rollback()
+
+    async def write(self, fn: Callable[[Tx], Awaitable[T]], /) -> T:
+        raise StorageUnavailable("the database was opened for reading only")
+
+    async def submit(self, verb: Verb[C, R], command: C, /) -> R:
+        raise StorageUnavailable("the database was opened for reading only")
+
+    async def close(self) -> None:
+        await self._connection.close()

@@ -1,0 +1,158 @@
+"""Orders as a buyer places them and as order/query shows them (spec §§1.6, 2.2).
+
+In: what may be ordered, the placed order, its face in order/query. Out: telling the seller (`calls`), remembering (`state`).
+"""
+
+import secrets
+import string
+from datetime import UTC
+from enum import StrEnum
+from typing import Annotated, Final, Literal
+
+import msgspec
+
+from licensesvc.domain.instants import (
+    Instant,
+    PeriodUnit,
+    add_period,
+    format_stamp,
+    from_datetime,
+    to_datetime,
+    zone_of,
+)
+from licensesvc.domain.order import OrderType, default_line_id, opens_case
+from licensesvc.domain.product import DeliveryKind
+from licensesvc.marketplace.huawei.orders import BuyerInfo, OrderInfo, OrderLine, ProductInfo
+
+MAX_AMOUNT: Final = 9_999_999
+MAX_PERIODS: Final = 99
+
+BUYER: Final = BuyerInfo(
+    mobile_phone="18600000000",
+    customer_id="0a1b2c3d4e5f60718293a4b5c6d7e8f9",
+    customer_name="sandbox_buyer",
+    customer_real_name="沙箱买家",
+    customer_type=0,
+)
+"""The one customer of the sandbox; nobody's data."""
+
+_PLAYED: Final = frozenset({DeliveryKind.LICENSE_1_0, DeliveryKind.LICENSE_2_0, DeliveryKind.GENERAL})
+_ORDER_ID_SYMBOLS: Final = string.ascii_uppercase + string.digits
+_ORDER_ID_LENGTH: Final = 13
+# The marketplace's days end at midnight in Beijing: `20230726155959` in UTC (spec §1.4).
+_BEIJING: Final = zone_of("Asia/Shanghai")
+
+Identifier = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+
+
+class Activity(StrEnum):
+    """The calls that the sandbox makes to the seller."""
+
+    ORDER_NOTIFY = "orderNotify"
+    GET_LICENSE = "getLicense"
+
+
+class NewOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What somebody wants to buy; without a `period_type` it is bought once for all.
+
+    `notify` sends the order notification, `deliver` asks for the license where the dialect makes the seller's server
+    deliver it, i.e. getLicense of a new or trial order in License 1.0.
+    """
+
+    product_id: Identifier
+    dialect: DeliveryKind
+    sku_code: Identifier | None = None
+    amount: Annotated[int, msgspec.Meta(ge=1, le=MAX_AMOUNT)] = 1
+    period_type: Literal["year", "month", "day"] | None = None
+    period_number: Annotated[int, msgspec.Meta(ge=1, le=MAX_PERIODS)] | None = None
+    order_type: OrderType = OrderType.NEW
+    notify: bool = True
+    deliver: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse what the sandbox does not play."""
+        if self.dialect not in _PLAYED:
+            raise ValueError(f"dialect is one of {', '.join(sorted(_PLAYED))}")
+        if self.period_number is not None and self.period_type is None:
+            raise ValueError("period_number needs a period_type")
+
+    @property
+    def calls(self) -> tuple[Activity, ...]:
+        """The calls that this order makes due, in their order."""
+        asks = self.deliver and self.dialect is DeliveryKind.LICENSE_1_0 and opens_case(self.order_type)
+        return (Activity.ORDER_NOTIFY,) * self.notify + (Activity.GET_LICENSE,) * asks
+
+
+class PlacedOrder(msgspec.Struct, frozen=True, kw_only=True):
+    """An order with its one line; `license` and `instance_id` are what the seller delivered."""
+
+    order_id: str
+    order_line_id: str
+    created_at: Instant
+    product_id: str
+    dialect: DeliveryKind
+    sku_code: str | None
+    amount: int
+    period_type: str | None
+    period_number: int | None
+    order_type: OrderType
+    calls: tuple[Activity, ...]
+    license: str | None = None
+    instance_id: str | None = None
+
+
+def place(order: NewOrder, now: Instant) -> PlacedOrder:
+    """Give the order its ids: `CS` and 13 upper-case letters or digits, the line's with `-000001` behind it."""
+    order_id = "CS" + "".join(secrets.choice(_ORDER_ID_SYMBOLS) for _ in range(_ORDER_ID_LENGTH))
+    return PlacedOrder(
+        order_id=order_id,
+        order_line_id=default_line_id(order_id),
+        created_at=now,
+        product_id=order.product_id,
+        dialect=order.dialect,
+        sku_code=order.sku_code,
+        amount=order.amount,
+        period_type=order.period_type,
+        period_number=order.period_number or 1 if order.period_type else None,
+        order_type=order.order_type,
+        calls=order.calls,
+    )
+
+
+def expire_time(order: PlacedOrder) -> str | None:
+    """The UTC stamp at which the bought period ends: the end of that day in Beijing [I]; None when bought once for all."""
+    if order.period_type is None or order.period_number is None:
+        return None
+    unit = PeriodUnit(order.period_type.upper())
+    last_day = to_datetime(add_period(order.created_at, unit, order.period_number, _BEIJING), _BEIJING)
+    return format_stamp(from_datetime(last_day.replace(hour=23, minute=59, second=59)), UTC)
+
+
+def order_info(order: PlacedOrder) -> OrderInfo:
+    """The order as order/query shows it."""
+    line = OrderLine(
+        order_line_id=order.order_line_id,
+        charging_mode="PERIOD" if order.period_type else "ONE_TIME",
+        period_type=order.period_type,
+        period_number=order.period_number,
+        expire_time=expire_time(order),
+        product_info=(
+            ProductInfo(
+                product_id=order.product_id,
+                sku_code=order.sku_code,
+                linear_value=order.amount,
+                product_name="沙箱商品",
+            ),
+        ),
+        extend_params=(),
+        currency="100",
+        currency_after_discount="100",
+    )
+    return OrderInfo(
+        order_id=order.order_id,
+        order_type=order.order_type,
+        create_time=format_stamp(order.created_at, UTC),
+        order_line=(line,),
+        buyer_info=BUYER,
+        extend_params=(),
+    )

@@ -1,0 +1,142 @@
+"""What the sandbox remembers across restarts: its secrets, the seller's address and the orders placed.
+
+In: one private file, rewritten as a whole on every change. Out: transcripts of calls, which last as long as the process.
+While a sandbox runs, only its own process writes; others open the file for the secrets.
+"""
+
+import os
+import secrets
+import string
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final, Self
+
+import msgspec
+
+from licensesvc.sandbox.orders import PlacedOrder
+
+FILE_NAME: Final = "sandbox.json"
+MAX_ORDERS: Final = 10_000
+"""Beyond that the oldest order is forgotten."""
+
+_OTHERS: Final = 0o077
+_KEY_SYMBOLS: Final = string.ascii_uppercase + string.digits
+
+
+class StateError(Exception):
+    """The sandbox's file cannot be used; one line that says why."""
+
+
+class _File(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    seller_callback_url: str | None = None
+    callback_key: str
+    api_access_key: str
+    api_secret: str
+    orders: list[PlacedOrder] = []
+
+    def __repr__(self) -> str:
+        return f"_File(orders={len(self.orders)})"
+
+
+def sandbox_file(data_dir: Path) -> Path:
+    """Where the sandbox keeps its state in a data directory."""
+    return data_dir / FILE_NAME
+
+
+class State:
+    """The sandbox's memory.
+
+    `callback_key` signs its calls to the seller, `api_access_key` and `api_secret` are the AK/SK with which the seller
+    calls it: three secrets of the seller's connection to this sandbox.
+    """
+
+    def __init__(self, path: Path, content: _File) -> None:
+        self._path = path
+        self._content = content
+        self._orders = {order.order_id: order for order in content.orders}
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Read the file, or make it (0600) with fresh secrets when there is none.
+
+        Raises `StateError` for a file that is damaged or that others may read.
+        """
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not path.exists():
+                _create(path)
+            if path.stat().st_mode & _OTHERS:
+                raise StateError(f"{path}: others may read the sandbox's secrets; chmod 600 it")
+            return cls(path, msgspec.json.decode(path.read_bytes(), type=_File))
+        except (OSError, msgspec.DecodeError) as error:
+            raise StateError(f"{path}: {error}") from None
+
+    @property
+    def callback_key(self) -> str:
+        """The access key of calls to the seller (spec §4)."""
+        return self._content.callback_key
+
+    @property
+    def api_access_key(self) -> str:
+        """The AK of calls to the open API (spec §3)."""
+        return self._content.api_access_key
+
+    @property
+    def api_secret(self) -> str:
+        """The SK of calls to the open API (spec §3)."""
+        return self._content.api_secret
+
+    @property
+    def seller_callback_url(self) -> str | None:
+        """The seller's production URL, once somebody has told it."""
+        return self._content.seller_callback_url
+
+    @property
+    def orders(self) -> Mapping[str, PlacedOrder]:
+        """Placed orders by id, oldest first."""
+        return MappingProxyType(self._orders)
+
+    def set_seller(self, callback_url: str) -> None:
+        """Remember the seller's production URL."""
+        self._content.seller_callback_url = callback_url
+        self._save()
+
+    def put(self, order: PlacedOrder) -> None:
+        """Remember a new order, or what became of a known one."""
+        self._orders[order.order_id] = order
+        if len(self._orders) > MAX_ORDERS:
+            del self._orders[next(iter(self._orders))]
+        self._save()
+
+    def _save(self) -> None:
+        self._content.orders = list(self._orders.values())
+        with _beside(self._path, self._content) as temporary:
+            temporary.replace(self._path)
+
+
+def _create(path: Path) -> None:
+    fresh = _File(callback_key=secrets.token_hex(16), api_access_key=_key_text(20), api_secret=_key_text(40))
+    # A link instead of a rename: of two processes that start at once, both go on with the first one's secrets.
+    with _beside(path, fresh) as temporary, suppress(FileExistsError):
+        path.hardlink_to(temporary)
+
+
+@contextmanager
+def _beside(path: Path, content: _File) -> Iterator[Path]:
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = Path(name)
+    try:
+        with open(descriptor, "wb") as file:  # noqa: PTH123 - it is a descriptor, not a path
+            file.write(msgspec.json.encode(content))
+            file.flush()
+            os.fsync(descriptor)
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _key_text(length: int) -> str:
+    return "".join(secrets.choice(_KEY_SYMBOLS) for _ in range(length))

@@ -1,0 +1,165 @@
+"""`/connections`: marketplace accounts."""
+
+import re
+from collections.abc import Sequence
+from typing import Annotated, Any, Final
+
+import msgspec
+from litestar import Request, Response, get, patch, post
+from litestar.di import NamedDependency
+from litestar.params import HeaderParameter, JSONBody
+
+from licensesvc.domain.connection import Site
+from licensesvc.domain.errors import NotFound
+from licensesvc.services.manage_connections import (
+    ChangeConnection,
+    CreateConnection,
+    change_connection,
+    create_connection,
+)
+from licensesvc.services.runtime import Runtime
+from licensesvc.settings import Settings
+from licensesvc.storage import connections
+from licensesvc.storage.connections import StoredConnection
+from licensesvc.storage.port import Tx
+from licensesvc.web.admin.access import OWNER, READER
+from licensesvc.web.admin.answers import IdempotencyKey, PublicId, perform
+from licensesvc.web.cursors import DEFAULT_LIMIT, Cursor, Limit, Page, page_of
+from licensesvc.web.jsonbody import JSONRequest
+from licensesvc.web.problems import Refusal, problems
+
+_ETAG: Final = re.compile(r'"(\d{1,18})"', re.ASCII)
+
+
+class ConnectionView(msgspec.Struct, frozen=True, kw_only=True):
+    """A connection without its secrets; `callback_url` is what to enter on the marketplace."""
+
+    id: str
+    name: str
+    site: Site
+    base_url: str | None
+    wire_zone: str
+    calendar_zone: str
+    callback_url: str
+    has_callback_key: bool
+    api_access_key: str | None
+    has_api_secret: bool
+    version: int
+
+
+def _view(stored: StoredConnection, settings: Settings) -> ConnectionView:
+    connection = stored.connection
+    return ConnectionView(
+        id=connection.public_id,
+        name=connection.name,
+        site=connection.site,
+        base_url=connection.base_url,
+        wire_zone=connection.wire_zone,
+        calendar_zone=connection.calendar_zone,
+        callback_url=f"{settings.public_url.rstrip('/')}/callbacks/{connection.public_id}",
+        has_callback_key=stored.callback_key is not None,
+        api_access_key=stored.api_access_key,
+        has_api_secret=stored.api_secret is not None,
+        version=stored.version,
+    )
+
+
+def _tagged(stored: StoredConnection, settings: Settings) -> Response[ConnectionView]:
+    return Response(_view(stored, settings), headers={"etag": f'"{stored.version}"'})
+
+
+@post(
+    "/connections",
+    opt=OWNER,
+    operation_id="createConnection",
+    responses=problems(
+        "UNREADABLE_BODY", "INVALID_BODY", "INVALID_PARAMETER", "ALREADY_EXISTS", "IDEMPOTENCY_KEY_REUSED"
+    ),
+)
+async def create(
+    request: JSONRequest,
+    data: JSONBody[CreateConnection],
+    runtime: NamedDependency[Runtime],
+    settings: NamedDependency[Settings],
+    idempotency_key: IdempotencyKey = None,
+) -> Response[ConnectionView]:
+    """Add a connection. Its secrets are sealed and never shown again."""
+
+    async def verb(tx: Tx) -> ConnectionView:
+        return _view(await create_connection(tx, runtime, data, by=request.user.name), settings)
+
+    return await perform(request, runtime, idempotency_key, verb)
+
+
+@get("/connections", opt=READER, operation_id="listConnections", responses=problems("INVALID_CURSOR"))
+async def list_all(
+    request: Request[Any, Any, Any],
+    runtime: NamedDependency[Runtime],
+    settings: NamedDependency[Settings],
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: Cursor = None,
+) -> Response[Page[ConnectionView]]:
+    """List connections, the oldest first."""
+
+    async def fetch(tx: Tx, after: int, count: int) -> Sequence[tuple[int, ConnectionView]]:
+        return [
+            (stored.connection.id, _view(stored, settings))
+            for stored in await connections.page(tx, after=after, limit=count)
+        ]
+
+    return await page_of(request, runtime.db, "connections", cursor=cursor, limit=limit, fetch=fetch)
+
+
+@get("/connections/{connection_id:str}", opt=READER, operation_id="getConnection", responses=problems("NOT_FOUND"))
+async def get_one(
+    connection_id: PublicId, runtime: NamedDependency[Runtime], settings: NamedDependency[Settings]
+) -> Response[ConnectionView]:
+    """Return a connection; its `ETag` goes into the `If-Match` of a change."""
+    stored = await runtime.db.read(lambda tx: connections.by_public_id(tx, connection_id))
+    if stored is None:
+        raise NotFound
+    return _tagged(stored, settings)
+
+
+@patch(
+    "/connections/{connection_id:str}",
+    opt=OWNER,
+    operation_id="changeConnection",
+    responses=problems(
+        "NOT_FOUND",
+        "PRECONDITION_REQUIRED",
+        "STALE_VERSION",
+        "UNREADABLE_BODY",
+        "INVALID_BODY",
+        "INVALID_PARAMETER",
+        "ALREADY_EXISTS",
+    ),
+)
+async def change(
+    request: JSONRequest,
+    connection_id: PublicId,
+    data: JSONBody[ChangeConnection],
+    runtime: NamedDependency[Runtime],
+    settings: NamedDependency[Settings],
+    if_match: Annotated[
+        str | None, HeaderParameter(name="If-Match", description="The ETag that was read; required.")
+    ] = None,
+) -> Response[ConnectionView]:
+    """Change the fields that are given, if nobody has changed the connection since it was read."""
+    version = _version(if_match)
+    stored = await runtime.db.write(
+        lambda tx: change_connection(tx, runtime, connection_id, version, data, by=request.user.name)
+    )
+    return _tagged(stored, settings)
+
+
+def _version(if_match: str | None) -> int:
+    if if_match is None:
+        raise Refusal("PRECONDITION_REQUIRED", "read the connection and send its ETag as If-Match")
+    tag = _ETAG.fullmatch(if_match)
+    if tag is None:
+        raise Refusal("MALFORMED_REQUEST", "If-Match must be one ETag of this connection")
+    return int(tag[1])
+
+
+ROUTES: Final = (create, list_all, get_one, change)

@@ -1,0 +1,156 @@
+"""`/orders`: orders with their lines, from every source, and those entered by hand."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+from litestar import Request, Response, get, post
+from litestar.di import NamedDependency
+from litestar.params import JSONBody
+
+from licensesvc.domain.errors import NotFound
+from licensesvc.domain.instants import rfc3339
+from licensesvc.domain.order import OrderType
+from licensesvc.domain.policy import Period
+from licensesvc.services.enter_order import EnterOrder, enter_order
+from licensesvc.services.runtime import Runtime
+from licensesvc.storage import catalog, connections, licenses, orders, supervision
+from licensesvc.storage.orders import StoredOrder
+from licensesvc.storage.port import Tx
+from licensesvc.web.admin.access import OPERATOR, READER
+from licensesvc.web.admin.answers import IdempotencyKey, OrderId, PublicId, Time, perform, time_or_none
+from licensesvc.web.cursors import DEFAULT_LIMIT, Cursor, Limit, Page, page_of
+from licensesvc.web.jsonbody import JSONRequest
+from licensesvc.web.problems import problems
+
+
+class OrderView(msgspec.Struct, frozen=True, kw_only=True):
+    """An order; `order_id` is the marketplace's, `order_time` null until a source tells it."""
+
+    id: str
+    connection: str
+    order_id: str
+    order_type: OrderType
+    source: str
+    order_time: Time | None
+    received_at: Time
+
+
+class LineView(msgspec.Struct, frozen=True, kw_only=True):
+    """A line with what the sources told of it; `license` and `case` are our ids, null where there is none."""
+
+    id: str
+    line_id: str
+    product: str
+    instance_id: str | None
+    amount: int | None
+    period: Period | None
+    charging_mode: str | None
+    license: str | None
+    case: str | None
+
+
+class OrderDetail(OrderView, frozen=True, kw_only=True):
+    """An order with its lines."""
+
+    lines: list[LineView]
+
+
+def _view(order: StoredOrder, connection: str) -> OrderView:
+    return OrderView(
+        id=order.public_id,
+        connection=connection,
+        order_id=order.order_id,
+        order_type=order.order_type,
+        source=order.source,
+        order_time=time_or_none(order.order_time),
+        received_at=rfc3339(order.received_at),
+    )
+
+
+async def _detail(tx: Tx, order: StoredOrder) -> OrderDetail:
+    connection = (await connections.by_id(tx, order.connection_id)).connection
+    lines = await orders.lines_of(tx, order.id)
+    refs = [line.id for line in lines]
+    product_ids = await catalog.product_public_ids(tx, {line.product_id for line in lines})
+    license_ids = await licenses.public_ids_of_lines(tx, refs)
+    case_ids = await supervision.public_ids_of_lines(tx, refs)
+    shown = [
+        LineView(
+            id=line.public_id,
+            line_id=line.line_id,
+            product=product_ids[line.product_id],
+            instance_id=line.instance_id,
+            amount=line.terms.amount,
+            period=line.terms.period,
+            charging_mode=line.terms.charging_mode,
+            license=license_ids.get(line.id),
+            case=case_ids.get(line.id),
+        )
+        for line in lines
+    ]
+    return OrderDetail(**msgspec.structs.asdict(_view(order, connection.public_id)), lines=shown)
+
+
+@post(
+    "/orders",
+    opt=OPERATOR,
+    operation_id="enterOrder",
+    responses=problems(
+        "UNREADABLE_BODY",
+        "INVALID_BODY",
+        "INVALID_PARAMETER",
+        "PRODUCT_NOT_MAPPED",
+        "ORDER_CONFLICT",
+        "NOT_ISSUABLE",
+        "ALREADY_EXISTS",
+        "IDEMPOTENCY_KEY_REUSED",
+    ),
+)
+async def enter(
+    request: JSONRequest,
+    data: JSONBody[EnterOrder],
+    runtime: NamedDependency[Runtime],
+    idempotency_key: IdempotencyKey = None,
+) -> Response[OrderDetail]:
+    """Enter an order by hand; where we make the codes, its lines are issued licenses. The same order again changes nothing."""
+
+    async def verb(tx: Tx) -> OrderDetail:
+        received = await enter_order(tx, runtime, data, by=request.user.name)
+        return await _detail(tx, received[0].order)
+
+    return await perform(request, runtime, idempotency_key, verb)
+
+
+@get("/orders", opt=READER, operation_id="listOrders", responses=problems("INVALID_CURSOR"))
+async def list_orders(
+    request: Request[Any, Any, Any],
+    runtime: NamedDependency[Runtime],
+    order_id: OrderId = None,
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: Cursor = None,
+) -> Response[Page[OrderView]]:
+    """List orders, the oldest first."""
+
+    async def fetch(tx: Tx, after: int, count: int) -> Sequence[tuple[int, OrderView]]:
+        records = await orders.page(tx, order_id=order_id, after=after, limit=count)
+        connection_ids = await connections.public_ids(tx, {order.connection_id for order in records})
+        return [(order.id, _view(order, connection_ids[order.connection_id])) for order in records]
+
+    return await page_of(request, runtime.db, "orders", cursor=cursor, limit=limit, fetch=fetch)
+
+
+@get("/orders/{our_id:str}", opt=READER, operation_id="getOrder", responses=problems("NOT_FOUND"))
+async def get_order(our_id: PublicId, runtime: NamedDependency[Runtime]) -> OrderDetail:
+    """Return an order with its lines."""
+
+    async def detail(tx: Tx) -> OrderDetail:
+        order = await orders.by_public_id(tx, our_id)
+        if order is None:
+            raise NotFound
+        return await _detail(tx, order)
+
+    return await runtime.db.read(detail)
+
+
+ROUTES: Final = (enter, list_orders, get_order)

@@ -1,0 +1,30 @@
+"""The router of `/admin/v1`: its guard, its limits and its routes."""
+
+from litestar import Router
+
+from licensesvc.web.admin import catalog, connections, credentials, licenses, messages, orders, supervision, tokens
+from licensesvc.web.admin.access import authenticated
+from licensesvc.web.docs import ADMIN_SCHEME
+from licensesvc.web.jsonbody import MAX_BODY, JSONRequest
+
+
+def admin_router() -> Router:
+    """The routes; the application provides `runtime` (without parameters), `settings` and `gate`."""
+    return Router(
+        "/admin/v1",
+        route_handlers=[
+            *connections.ROUTES,
+            *catalog.ROUTES,
+            *orders.ROUTES,
+            *licenses.ROUTES,
+            *credentials.ROUTES,
+            *supervision.ROUTES,
+            *messages.ROUTES,
+            *tokens.ROUTES,
+        ],
+        guards=[authenticated],
+        request_class=JSONRequest,
+        request_max_body_size=MAX_BODY,
+        security=[{ADMIN_SCHEME: []}],
+        tags=["admin"],
+    )

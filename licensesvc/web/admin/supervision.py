@@ -1,0 +1,245 @@
+"""`/supervision-cases`: where orders stand, events that operators record, proofs of delivery."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Final
+
+import msgspec
+from litestar import Request, Response, get, post
+from litestar.di import NamedDependency
+from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody, Schema
+from litestar.openapi.spec.enums import OpenAPIFormat, OpenAPIType
+from litestar.params import JSONBody, QueryParameter, RawBody
+
+from licensesvc.domain.errors import NotFound
+from licensesvc.domain.instants import rfc3339
+from licensesvc.domain.supervision import Actor, Event, FlowName, Node, waits_for
+from licensesvc.services.proof_store import MAX_SIZE, MEDIA_TYPES, store_proof
+from licensesvc.services.record_supervision import ProofKind, RecordEvent, StoredFile, record_event, record_proof
+from licensesvc.services.runtime import Runtime
+from licensesvc.storage import connections, orders, supervision
+from licensesvc.storage.port import Tx
+from licensesvc.storage.supervision import StoredCase
+from licensesvc.web.admin.access import OPERATOR, READER
+from licensesvc.web.admin.answers import IdempotencyKey, PublicId, Time, perform, time_or_none
+from licensesvc.web.cursors import DEFAULT_LIMIT, Cursor, Limit, Page, page_of
+from licensesvc.web.jsonbody import JSONRequest
+from licensesvc.web.problems import Refusal, problems
+
+
+class CaseView(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the supervision of an order line stands; `waits_for` is whose turn it is, null at the end."""
+
+    id: str
+    connection: str
+    order: str
+    order_id: str
+    line_id: str
+    flow: FlowName
+    node: Node
+    waits_for: Actor | None
+    entered_at: Time
+    rejections: int
+    accepted_at: Time | None
+    completed_at: Time | None
+    settlement_month: str | None
+    version: int
+
+
+class CaseEventView(msgspec.Struct, frozen=True, kw_only=True):
+    """A step that was taken."""
+
+    at: Time
+    event: Event
+    actor: Actor
+    source: str
+    from_node: Node
+    to_node: Node
+    reason: str | None
+
+
+class ProofView(msgspec.Struct, frozen=True, kw_only=True):
+    """A proof of delivery; `size` in bytes."""
+
+    id: str
+    kind: str
+    filename: str
+    media_type: str
+    size: int
+    sha256: str
+    uploaded_at: Time
+
+
+class CaseDetail(CaseView, frozen=True, kw_only=True):
+    """A case with what happened to it."""
+
+    events: list[CaseEventView]
+    proofs: list[ProofView]
+
+
+async def _views(tx: Tx, cases: Sequence[StoredCase]) -> list[CaseView]:
+    connection_ids = await connections.public_ids(tx, {case.connection_id for case in cases})
+    places = await orders.places_of(tx, {case.line_ref for case in cases})
+    return [
+        CaseView(
+            id=case.public_id,
+            connection=connection_ids[case.connection_id],
+            order=places[case.line_ref].order,
+            order_id=places[case.line_ref].order_id,
+            line_id=places[case.line_ref].line_id,
+            flow=case.flow,
+            node=case.node,
+            waits_for=waits_for(case.flow, case.node),
+            entered_at=rfc3339(case.entered_at),
+            rejections=case.rejections,
+            accepted_at=time_or_none(case.accepted_at),
+            completed_at=time_or_none(case.completed_at),
+            settlement_month=case.settlement_month,
+            version=case.version,
+        )
+        for case in cases
+    ]
+
+
+async def _detail(tx: Tx, case: StoredCase) -> CaseDetail:
+    view = (await _views(tx, [case]))[0]
+    events = [
+        CaseEventView(
+            at=rfc3339(step.at),
+            event=step.event,
+            actor=step.actor,
+            source=step.source,
+            from_node=step.from_node,
+            to_node=step.to_node,
+            reason=step.reason,
+        )
+        for step in await supervision.events_of(tx, case.id)
+    ]
+    proofs = [
+        ProofView(
+            id=proof.public_id,
+            kind=proof.kind,
+            filename=proof.filename,
+            media_type=proof.media_type,
+            size=proof.size,
+            sha256=proof.sha256,
+            uploaded_at=rfc3339(proof.uploaded_at),
+        )
+        for proof in await supervision.proofs_of(tx, case.id)
+    ]
+    return CaseDetail(**msgspec.structs.asdict(view), events=events, proofs=proofs)
+
+
+@get("/supervision-cases", opt=READER, operation_id="listCases", responses=problems("INVALID_CURSOR"))
+async def list_cases(
+    request: Request[Any, Any, Any],
+    runtime: NamedDependency[Runtime],
+    node: Annotated[Node | None, QueryParameter(description="Only cases that stand here.")] = None,
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: Cursor = None,
+) -> Response[Page[CaseView]]:
+    """List supervision cases, the oldest first."""
+
+    async def fetch(tx: Tx, after: int, count: int) -> Sequence[tuple[int, CaseView]]:
+        cases = await supervision.page(tx, node=node, after=after, limit=count)
+        return list(zip([case.id for case in cases], await _views(tx, cases), strict=True))
+
+    return await page_of(request, runtime.db, "cases", cursor=cursor, limit=limit, fetch=fetch)
+
+
+@get("/supervision-cases/{case_id:str}", opt=READER, operation_id="getCase", responses=problems("NOT_FOUND"))
+async def get_case(case_id: PublicId, runtime: NamedDependency[Runtime]) -> CaseDetail:
+    """Return a case with its events and proofs."""
+
+    async def detail(tx: Tx) -> CaseDetail:
+        case = await supervision.by_public_id(tx, case_id)
+        if case is None:
+            raise NotFound
+        return await _detail(tx, case)
+
+    return await runtime.db.read(detail)
+
+
+@post(
+    "/supervision-cases/{case_id:str}/events",
+    opt=OPERATOR,
+    operation_id="recordCaseEvent",
+    responses=problems(
+        "NOT_FOUND",
+        "UNREADABLE_BODY",
+        "INVALID_BODY",
+        "INVALID_PARAMETER",
+        "ILLEGAL_TRANSITION",
+        "IDEMPOTENCY_KEY_REUSED",
+    ),
+)
+async def add_event(
+    request: JSONRequest,
+    case_id: PublicId,
+    data: JSONBody[RecordEvent],
+    runtime: NamedDependency[Runtime],
+    idempotency_key: IdempotencyKey = None,
+) -> Response[CaseDetail]:
+    """Record what somebody did, for example as the marketplace shows it; a rejection needs a reason."""
+
+    async def verb(tx: Tx) -> CaseDetail:
+        return await _detail(tx, await record_event(tx, runtime, case_id, data, by=request.user.name))
+
+    return await perform(request, runtime, idempotency_key, verb)
+
+
+@dataclass
+class _UploadOperation(Operation):
+    """The framework does not describe raw bodies."""
+
+    def __post_init__(self) -> None:
+        file = Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.BINARY, max_length=MAX_SIZE)
+        self.request_body = RequestBody(
+            required=True, content={name: OpenAPIMediaType(schema=file) for name in sorted(MEDIA_TYPES)}
+        )
+
+
+@post(
+    "/supervision-cases/{case_id:str}/proofs",
+    opt=OPERATOR,
+    operation_id="uploadProof",
+    operation_class=_UploadOperation,
+    request_max_body_size=MAX_SIZE,
+    responses=problems(
+        "NOT_FOUND",
+        "UNSUPPORTED_MEDIA_TYPE",
+        "BODY_TOO_LARGE",
+        "INVALID_PARAMETER",
+        "ILLEGAL_TRANSITION",
+        "IDEMPOTENCY_KEY_REUSED",
+    ),
+)
+async def add_proof(
+    request: Request[Any, Any, Any],
+    case_id: PublicId,
+    body: RawBody,
+    kind: Annotated[ProofKind, QueryParameter(description="What the file shows.")],
+    filename: Annotated[
+        str,
+        QueryParameter(min_length=1, max_length=255, pattern=r"^[^/\\\x00-\x1f\x7f]+$(?!\n)", description="Its name."),
+    ],
+    runtime: NamedDependency[Runtime],
+    idempotency_key: IdempotencyKey = None,
+) -> Response[CaseDetail]:
+    """Upload a proof of delivery, the file being the body; the first one moves the case on to who confirms it."""
+    media_type = request.content_type[0]
+    if media_type not in MEDIA_TYPES:
+        raise Refusal("UNSUPPORTED_MEDIA_TYPE", f"a proof is one of {', '.join(sorted(MEDIA_TYPES))}")
+    if await runtime.db.read(lambda tx: supervision.by_public_id(tx, case_id)) is None:
+        raise NotFound
+    # Bytes first, then the row: a row never names a file that is not there. Writers do not wait for the disk here.
+    sha256 = await store_proof(runtime.proofs_dir, media_type, body)
+    file = StoredFile(filename=filename, media_type=media_type, size=len(body), sha256=sha256)
+
+    async def verb(tx: Tx) -> CaseDetail:
+        return await _detail(tx, await record_proof(tx, runtime, case_id, kind, file, by=request.user.name))
+
+    return await perform(request, runtime, idempotency_key, verb)
+
+
+ROUTES: Final = (list_cases, get_case, add_event, add_proof)

@@ -1,0 +1,201 @@
+"""The production URL of a connection: authenticate, carry out, sign the answer, keep the message.
+
+Every answer is HTTP 200 with a result code, and signed with the connection's key where there is one (spec §§2.0, 4.1.2).
+"""
+
+import asyncio
+from typing import Final
+
+import msgspec
+import structlog
+from litestar import asgi
+from litestar.handlers import ASGIRouteHandler
+from litestar.types import HTTPScope, Receive, Scope, Send
+
+from licensesvc.domain.connection import Connection
+from licensesvc.domain.errors import DomainError, InvalidParameter, NotIssuable, OrderConflict
+from licensesvc.domain.instants import MINUTE, Instant
+from licensesvc.marketplace.huawei import callbacks, signature_v1, signature_v2
+from licensesvc.marketplace.huawei.result_codes import CallbackCode
+from licensesvc.marketplace.huawei.wire import SignatureRefused, query_parameters
+from licensesvc.services.get_license import Delivered, get_license, test_delivery
+from licensesvc.services.interface_messages import Callback, keep_callback, masked
+from licensesvc.services.notify_order import notify_order
+from licensesvc.services.open_connection import CallbackDoor, callback_door
+from licensesvc.services.outbox_worker import OutboxWorker
+from licensesvc.services.runtime import Runtime
+from licensesvc.storage.port import StorageError
+from licensesvc.strictjson import decode_object
+from licensesvc.web.asgi import BodyTooLarge, CasedName, ClientGone, answer, client_address, only_http, read_body
+
+MAX_BODY_BYTES: Final = 64 * 1024
+V1_WINDOW: Final = 15 * MINUTE
+"""How far `timeStamp` may lie from our clock; the documentation names no figure (spec §4.1.1)."""
+PATIENCE_S: Final = 3.0
+"""How long a call waits for its effect, or for a duplicate in flight, before it answers "in progress"; the caller's limit is 5 s."""
+UNPROVEN_AT_ONCE: Final = 16
+"""Messages of unproven senders that may wait to be stored; a flood beyond is not kept, so it cannot hold up honest writes."""
+
+_log = structlog.get_logger(__name__)
+
+_JSON: Final = (b"content-type", b"application/json;charset=UTF-8")
+_BODY_SIGN: Final = CasedName(signature_v1.BODY_SIGN_HEADER.encode())
+
+
+class _Said(msgspec.Struct, kw_only=True):
+    """One call while it is served: what becomes its message."""
+
+    received_at: Instant
+    activity: str = ""
+    order_id: str | None = None
+    request: str = ""
+    authenticated_at: Instant | None = None
+    detail: str | None = None
+
+
+def callback_routes(rt: Runtime, worker: OutboxWorker) -> list[ASGIRouteHandler]:
+    """The production URL of every connection."""
+    endpoint = CallbackEndpoint(rt, worker)
+    return [asgi("/callbacks/{connection:str}", copy_scope=False)(endpoint.__call__)]
+
+
+class CallbackEndpoint:
+    """`/callbacks/{connection}` as an ASGI application."""
+
+    def __init__(self, rt: Runtime, worker: OutboxWorker) -> None:
+        self._rt = rt
+        self._worker = worker
+        self._unproven = asyncio.Semaphore(UNPROVEN_AT_ONCE)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one call; nothing that a caller sends makes this raise."""
+        http = await only_http(scope, send)
+        if http is None:
+            return
+        said = _Said(received_at=self._rt.clock())
+        door: CallbackDoor | None = None
+        try:
+            door = await callback_door(self._rt, http["path_params"]["connection"])
+            code, body = await self._serve(door, http, receive, said)
+        except ClientGone:
+            return
+        except StorageError as error:
+            _log.warning("storage_failed", error=str(error))
+            code, body = _refusal(CallbackCode.INTERNAL_ERROR, None)
+        headers = [_JSON]
+        if door is not None:
+            headers.append((_BODY_SIGN, signature_v1.body_sign(body, door.access_key).encode()))
+        await self._keep(door, said, code, body, client_address(http))
+        await answer(send, 200, body, headers)
+
+    async def _serve(
+        self, door: CallbackDoor | None, scope: HTTPScope, receive: Receive, said: _Said
+    ) -> tuple[CallbackCode, bytes]:
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                body = await self._carry_out(door, scope, receive, said)
+        except SignatureRefused as refused:
+            said.detail = refused.reason
+            return _refusal(CallbackCode.UNAUTHENTICATED, None)
+        except (InvalidParameter, OrderConflict, NotIssuable) as error:
+            said.detail = error.message
+            return _refusal(CallbackCode.INVALID_PARAMETER, error.message)
+        except BodyTooLarge:
+            said.detail = f"body exceeds {MAX_BODY_BYTES} bytes"
+            return _refusal(CallbackCode.INVALID_PARAMETER, said.detail)
+        except TimeoutError:
+            said.detail = f"not done in {PATIENCE_S} s"
+            return _refusal(CallbackCode.IN_PROGRESS, None)
+        except DomainError as error:
+            said.detail = error.message
+            return _refusal(CallbackCode.INTERNAL_ERROR, error.message)
+        except StorageError as error:
+            said.detail = str(error)
+            return _refusal(CallbackCode.INTERNAL_ERROR, None)
+        return CallbackCode.SUCCESS, body
+
+    async def _carry_out(self, door: CallbackDoor | None, scope: HTTPScope, receive: Receive, said: _Said) -> bytes:
+        match scope["method"]:
+            case "GET":
+                return await self._v1(door, scope["query_string"], said)
+            case "POST":
+                return await self._v2(door, scope["query_string"], await read_body(receive, MAX_BODY_BYTES), said)
+            case method:
+                said.activity = method[:16]
+                raise InvalidParameter("use GET for License 1.0 calls, POST for all others")
+
+    async def _v1(self, door: CallbackDoor | None, query_string: bytes, said: _Said) -> bytes:
+        parameters = query_parameters(query_string)
+        said.activity, said.order_id = _known(parameters.get("activity")), _known(parameters.get("orderId")) or None
+        said.request = masked(parameters)
+        connection, access_key = _opened(door)
+        now = self._rt.clock()
+        verified = signature_v1.verify_auth_token(query_string, access_key, now, V1_WINDOW)
+        said.authenticated_at = now
+        if verified.beijing_clock:
+            said.detail = "timeStamp is Beijing time, UTC is documented"
+        call = callbacks.parse_get_license(verified.parameters)
+        delivered: Delivered = (
+            test_delivery(self._rt, call) if call.test else await get_license(self._rt, connection, call)
+        )
+        return callbacks.get_license_success(delivered.license, delivered.instance_id)
+
+    async def _v2(self, door: CallbackDoor | None, query_string: bytes, body: bytes, said: _Said) -> bytes:
+        said.request = _masked_body(body, said)
+        connection, access_key = _opened(door)
+        now = self._rt.clock()
+        verified = signature_v2.verify_url_signature(query_string, body, access_key, now)
+        said.authenticated_at = now
+        call = callbacks.parse_order_notify(body)
+        await notify_order(self._rt, connection, verified, call)
+        self._worker.wake()
+        return callbacks.result(CallbackCode.SUCCESS)
+
+    async def _keep(
+        self, door: CallbackDoor | None, said: _Said, code: CallbackCode, body: bytes, address: str
+    ) -> None:
+        message = Callback(
+            connection_id=door.connection.id if door else None,
+            activity=said.activity,
+            order_id=said.order_id,
+            authenticated_at=said.authenticated_at,
+            received_at=said.received_at,
+            request=said.request,
+            response=masked(msgspec.json.decode(body)),
+            outcome=code,
+            detail=said.detail,
+            address=address,
+        )
+        try:
+            if said.authenticated_at is not None:
+                await keep_callback(self._rt, message)
+            elif not self._unproven.locked():
+                async with self._unproven:
+                    await keep_callback(self._rt, message)
+        except StorageError as error:  # the effect stands or falls by itself; only its record is lost
+            _log.warning("message_not_kept", activity=said.activity, error=str(error))
+
+
+def _opened(door: CallbackDoor | None) -> tuple[Connection, str]:
+    """A stranger cannot tell an unknown connection from a wrong signature."""
+    if door is None:
+        raise SignatureRefused("unknown connection, or one without a callback key")
+    return door.connection, door.access_key
+
+
+def _refusal(code: CallbackCode, message: str | None) -> tuple[CallbackCode, bytes]:
+    return code, callbacks.result(code, message)
+
+
+def _known(value: object) -> str:
+    """A field of an unverified request, short enough to be shown in lists."""
+    return value[:64].replace("\0", "") if isinstance(value, str) else ""
+
+
+def _masked_body(body: bytes, said: _Said) -> str:
+    try:
+        fields = decode_object(body)
+    except ValueError:
+        return f"({len(body)} bytes that are no JSON object)"
+    said.activity, said.order_id = _known(fields.get("activity")), _known(fields.get("orderId")) or None
+    return masked(fields)

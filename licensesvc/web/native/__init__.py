@@ -1,0 +1,1 @@
+"""Our own API for software: signed documents, validation with receipts, device seats."""

@@ -1,0 +1,44 @@
+"""A name for every request, given by the client or made here, that answers and log records carry.
+
+In: the ASGI wrapper around the whole application (also around its routing, so that a 404 has its name). Out: logging.
+"""
+
+import re
+import uuid
+from typing import Final, cast
+
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
+
+HEADER: Final = b"x-request-id"
+
+_SCOPE_KEY: Final = "licensesvc.request_id"
+_ACCEPTED: Final = re.compile(rb"[A-Za-z0-9-]{1,64}")
+
+
+class RequestIds:
+    """Echoes an `X-Request-Id` of 1 to 64 letters, digits and dashes; makes one where there is none, or another text."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Name a request; other scopes pass."""
+        if scope["type"] != ScopeType.HTTP:
+            await self._app(scope, receive, send)
+            return
+        given = dict(scope["headers"]).get(HEADER, b"")
+        name = given if _ACCEPTED.fullmatch(given) else uuid.uuid4().hex.encode()
+        scope[_SCOPE_KEY] = name.decode()  # type: ignore[typeddict-unknown-key]  # ASGI leaves room for more keys
+
+        async def named(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (HEADER, name)]
+            await send(message)
+
+        await self._app(scope, receive, named)
+
+
+def request_id(scope: Scope) -> str | None:
+    """The name of the request; None where the application runs without `RequestIds`."""
+    return cast("str | None", scope.get(_SCOPE_KEY))

@@ -1,0 +1,39 @@
+"""Fixtures every folder may use: an empty database on each engine."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from licensesvc.storage.port import Database
+from tests.support_storage import create_database, drop_database, open_at, running_postgres
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    with running_postgres() as dsn:
+        yield dsn
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def engine(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+async def place(engine: str, request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Path | str]:
+    """Where the database of this test lies: a path or a DSN."""
+    if engine == "sqlite":
+        yield tmp_path / "licensesvc.db"
+        return
+    server = request.getfixturevalue("postgres_server")
+    dsn = await create_database(server)
+    yield dsn
+    await drop_database(server, dsn)
+
+
+@pytest.fixture
+async def database(place: Path | str) -> AsyncIterator[Database]:
+    database = await open_at(place)
+    yield database
+    await database.close()

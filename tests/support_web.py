@@ -1,0 +1,207 @@
+"""An application on a new SQLite database with keys of its own, a clock that stands still, and a client for each role."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx2
+from litestar import Litestar
+from litestar.di import Provide
+from litestar.types import ControllerRouterHandler
+
+from licensesvc.services.authenticate_software import SoftwareGate
+from licensesvc.services.manage_tokens import CreateToken, create_token
+from licensesvc.services.runtime import Runtime
+from licensesvc.settings import Settings
+from licensesvc.signing import keyset, vault
+from licensesvc.signing.privatefiles import private_directory
+from licensesvc.signing.signer import KeysetSigner
+from licensesvc.storage.credentials import Role
+from licensesvc.storage.migrate import migrate
+from licensesvc.storage.sqlite import open_sqlite
+from licensesvc.web.admin import admin_router
+from licensesvc.web.docs import openapi_config, problem_kind
+from licensesvc.web.problems import problem_response
+from licensesvc.web.request_ids import RequestIds
+
+START = 1_795_000_000_000
+"""2026-11-18T11:06:40Z."""
+
+
+@dataclass
+class Clock:
+    """Shows `now` until a test moves it."""
+
+    now: int = START
+
+    def __call__(self) -> int:
+        return self.now
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """The application with clients that carry a token of each role; `stranger` carries none."""
+
+    app: Litestar
+    rt: Runtime
+    clock: Clock
+    stranger: httpx2.AsyncClient
+    reader: httpx2.AsyncClient
+    operator: httpx2.AsyncClient
+    owner: httpx2.AsyncClient
+    tokens: Mapping[str, str] = field(default_factory=dict)
+
+    async def rows(self) -> dict[str, int]:
+        """How many rows each table has."""
+
+        async def count(tx: Any) -> dict[str, int]:
+            tables = await tx.all("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")
+            return {
+                row["name"]: (await tx.one(f"SELECT count(*) AS n FROM {row['name']}"))["n"]  # noqa: S608
+                for row in tables
+            }
+
+        return await self.rt.db.read(count)
+
+    async def audit_kinds(self) -> list[str]:
+        """The kinds of all audit events, in order."""
+
+        async def kinds(tx: Any) -> list[str]:
+            return [row["kind"] for row in await tx.all("SELECT kind FROM audit_events ORDER BY chain, seq")]
+
+        return await self.rt.db.read(kinds)
+
+
+@asynccontextmanager
+async def open_test_runtime(directory: Path, clock: Clock) -> AsyncIterator[Runtime]:
+    """A runtime on a new data directory."""
+    data = private_directory(directory / "data")
+    db = await open_sqlite(data / "licensesvc.db")
+    try:
+        await migrate(db, now=clock())
+        yield Runtime(
+            db=db,
+            vault=vault.create(data / "vault-keys.json"),
+            signer=KeysetSigner(keyset.create(data / "signing-keys.json", clock())),
+            clock=clock,
+            entropy=secrets.token_bytes,
+            issuer="https://licenses.example",
+            proofs_dir=private_directory(data / "proofs"),
+        )
+    finally:
+        await db.close()
+
+
+def make_app(rt: Runtime, *, more: list[ControllerRouterHandler] | None = None) -> Litestar:
+    """The admin API and the API page, as the server puts them together; `more` adds routes."""
+    settings = Settings(public_url="https://licenses.example/")
+    gate = SoftwareGate(rt)
+    return Litestar(
+        [admin_router(), problem_kind, *(more or [])],
+        dependencies={
+            "runtime": Provide(lambda: rt, sync_to_thread=False),
+            "settings": Provide(lambda: settings, sync_to_thread=False),
+            "gate": Provide(lambda: gate, sync_to_thread=False),
+        },
+        exception_handlers={Exception: problem_response},
+        middleware=[RequestIds],
+        openapi_config=openapi_config(),
+        logging_config=None,
+    )
+
+
+@asynccontextmanager
+async def started(app: Litestar) -> AsyncIterator[None]:
+    """The application's lifespan in a task of its own, for a fixture begins and ends in different tasks."""
+    running, finish = asyncio.Event(), asyncio.Event()
+
+    async def live() -> None:
+        async with app.lifespan():
+            running.set()
+            await finish.wait()
+
+    life = asyncio.create_task(live())
+    await asyncio.wait({life, waiting := asyncio.create_task(running.wait())}, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    try:
+        if life.done():
+            life.result()
+        yield
+    finally:
+        finish.set()
+        await life
+
+
+@asynccontextmanager
+async def open_site(directory: Path, *, more: list[ControllerRouterHandler] | None = None) -> AsyncIterator[Site]:
+    """The whole site; its clients talk to the application without a socket."""
+    clock = Clock()
+    async with AsyncExitStack() as opened:
+        rt = await opened.enter_async_context(open_test_runtime(directory, clock))
+        app = make_app(rt, more=more)
+        await opened.enter_async_context(started(app))
+        tokens = {}
+        for role in Role:
+            command = CreateToken(name=role, role=role)
+            _, tokens[role.value] = await rt.db.write(lambda tx, c=command: create_token(tx, rt, c, by="cli"))
+
+        async def client(token: str | None) -> httpx2.AsyncClient:
+            return await opened.enter_async_context(
+                httpx2.AsyncClient(
+                    transport=httpx2.ASGITransport(app, raise_app_exceptions=False),
+                    base_url="http://licenses.example",
+                    headers={"authorization": f"Bearer {token}"} if token else {},
+                )
+            )
+
+        yield Site(
+            app=app,
+            rt=rt,
+            clock=clock,
+            tokens=tokens,
+            stranger=await client(None),
+            reader=await client(tokens["reader"]),
+            operator=await client(tokens["operator"]),
+            owner=await client(tokens["owner"]),
+        )
+
+
+async def make_catalog(site: Site, *, delivery_kind: str = "LICENSE_1_0") -> dict[str, str]:
+    """A connection, a policy and a product; their ids by kind."""
+    connection = await created(site, "connections", {"name": f"cn {delivery_kind}", "site": "cn"})
+    policy = await created(
+        site, "policies", {"name": f"year {delivery_kind}", "term": "PERIOD", "period": {"unit": "YEAR", "count": 1}}
+    )
+    product = await created(
+        site,
+        "products",
+        {
+            "connection": connection["id"],
+            "policy": policy["id"],
+            "name": "Widget",
+            "marketplace_product_id": "OFFI100",
+            "delivery_kind": delivery_kind,
+        },
+    )
+    return {"connection": connection["id"], "policy": policy["id"], "product": product["id"]}
+
+
+async def make_order(site: Site, catalog: Mapping[str, str], order_id: str = "CS123", **line: Any) -> dict[str, Any]:
+    """An order of one line, entered by hand."""
+    body = {
+        "connection": catalog["connection"],
+        "order_id": order_id,
+        "lines": [{"product": catalog["product"], **line}],
+    }
+    return await created(site, "orders", body)
+
+
+async def created(site: Site, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    """What the owner has created with one POST."""
+    response = await site.owner.post(f"/admin/v1/{path}", json=body)
+    assert response.status_code == 201, response.text
+    return response.json()

@@ -1,0 +1,153 @@
+"""Every admin route × every role; a route that is missing from the table fails."""
+
+import httpx2
+import pytest
+from litestar.routes import HTTPRoute
+
+from licensesvc.web.admin.access import CONTROL
+from tests.support_web import Site, created, make_app, make_catalog, make_order
+
+READER, OPERATOR, OWNER = "reader", "operator", "owner"
+
+ROUTES: dict[tuple[str, str], str] = {
+    ("POST", "/connections"): OWNER,
+    ("GET", "/connections"): READER,
+    ("GET", "/connections/{connection_id:str}"): READER,
+    ("PATCH", "/connections/{connection_id:str}"): OWNER,
+    ("POST", "/policies"): OWNER,
+    ("GET", "/policies"): READER,
+    ("GET", "/policies/{policy_id:str}"): READER,
+    ("POST", "/products"): OWNER,
+    ("GET", "/products"): READER,
+    ("GET", "/products/{product_id:str}"): READER,
+    ("POST", "/orders"): OPERATOR,
+    ("GET", "/orders"): READER,
+    ("GET", "/orders/{our_id:str}"): READER,
+    ("GET", "/licenses"): READER,
+    ("GET", "/licenses/{license_id:str}"): READER,
+    ("GET", "/licenses/{license_id:str}/code"): OPERATOR,
+    ("POST", "/credentials"): OWNER,
+    ("GET", "/credentials"): READER,
+    ("DELETE", "/credentials/{credential_id:str}"): OWNER,
+    ("GET", "/supervision-cases"): READER,
+    ("GET", "/supervision-cases/{case_id:str}"): READER,
+    ("POST", "/supervision-cases/{case_id:str}/events"): OPERATOR,
+    ("POST", "/supervision-cases/{case_id:str}/proofs"): OPERATOR,
+    ("GET", "/messages"): READER,
+    ("POST", "/tokens"): OWNER,
+    ("GET", "/tokens"): OWNER,
+    ("DELETE", "/tokens/{token_id:str}"): OWNER,
+}
+RANK = [READER, OPERATOR, OWNER]
+MISSING = "x" * 3 + "_" + "0" * 26
+
+
+def concrete(path: str, public_id: str = MISSING) -> str:
+    head, brace, tail = path.partition("{")
+    return f"/admin/v1{head}" + (public_id + tail.partition("}")[2] if brace else "")
+
+
+def test_the_table_has_every_route(site: Site):
+    served = {
+        (method, route.path.removeprefix("/admin/v1"))
+        for route in site.app.routes
+        if isinstance(route, HTTPRoute) and route.path.startswith("/admin/")
+        for method in route.methods - {"OPTIONS"}
+    }
+
+    assert served == set(ROUTES)
+
+
+async def test_each_role_reaches_what_the_table_says_and_nothing_else(site: Site):
+    for (method, path), needed in ROUTES.items():
+        for role in RANK:
+            response = await getattr(site, role).request(method, concrete(path))
+            if RANK.index(role) < RANK.index(needed):
+                assert (response.status_code, response.json()["code"]) == (403, "FORBIDDEN"), (method, path, role)
+            else:
+                assert response.status_code in {200, 400, 404, 428}, (method, path, role, response.text)
+
+
+async def test_without_a_token_nothing_is_told_and_nothing_is_read(site: Site):
+    for method, path in ROUTES:
+        response = await site.stranger.request(method, concrete(path), content=b"{" * 1_000_000)
+        assert (response.status_code, response.json()["code"]) == (401, "UNAUTHENTICATED"), (method, path)
+        assert response.headers["www-authenticate"].startswith("Bearer")
+
+
+async def test_what_is_missing_is_not_found(site: Site):
+    for method, path in ROUTES:
+        if "{" in path and method in {"GET", "DELETE"}:
+            response = await site.owner.request(method, concrete(path))
+            assert (response.status_code, response.json()["code"]) == (404, "NOT_FOUND"), (method, path)
+
+
+async def test_an_id_of_another_kind_finds_nothing(site: Site):
+    catalog = await make_catalog(site)
+
+    for method, path in ROUTES:
+        if "{" in path and method == "GET" and "policies" not in path:
+            response = await site.owner.request(method, concrete(path, catalog["policy"]))
+            assert response.status_code == 404, (method, path)
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["", "Bearer", "Bearer ", "Bearer x", "Basic {token}", "Bearer {token}x", "Bearer {other}", "Bearer \xff", "{token}"],
+)
+async def test_a_wrong_token_is_refused(site: Site, header: str):
+    token = site.tokens[OWNER]
+    other = token[:-1] + ("A" if token[-1] != "A" else "B")
+    value = header.format(token=token, other=other).encode("latin-1")
+
+    response = await site.stranger.get("/admin/v1/policies", headers={b"authorization": value})
+
+    assert response.status_code == 401
+
+
+async def test_a_revoked_token_is_refused_at_once(site: Site):
+    new = await created(site, "tokens", {"name": "temporary", "role": "reader"})
+    headers = {"authorization": f"Bearer {new['token']}"}
+    assert (await site.stranger.get("/admin/v1/policies", headers=headers)).status_code == 200
+
+    assert (await site.owner.delete(f"/admin/v1/tokens/{new['id']}")).status_code == 204
+
+    assert (await site.stranger.get("/admin/v1/policies", headers=headers)).status_code == 401
+
+
+async def test_a_token_is_shown_once_and_stored_as_a_hash(site: Site):
+    new = await created(site, "tokens", {"name": "Li Wei", "role": "operator"})
+
+    listed = await site.owner.get("/admin/v1/tokens")
+
+    assert new["token"].startswith(new["prefix"] + "_")
+    assert new["token"] not in listed.text
+    assert {**new, "token": None} == {**listed.json()["items"][-1], "token": None}
+
+
+async def test_the_control_socket_is_the_command_line_as_owner(site: Site):
+    app = make_app(site.rt)
+
+    async def on_the_socket(scope, receive, send):
+        await app({**scope, CONTROL: True}, receive, send)
+
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(on_the_socket), base_url="http://x") as cli:
+        response = await cli.post("/admin/v1/policies", json={"name": "p", "term": "PERPETUAL"})
+
+    assert response.status_code == 201
+    actors = await site.rt.db.read(lambda tx: tx.all("SELECT actor FROM audit_events WHERE kind = 'policy.created'"))
+    assert [row["actor"] for row in actors] == ["cli"]
+
+
+async def test_a_header_does_not_make_a_request_one_of_the_control_socket(site: Site):
+    response = await site.stranger.get("/admin/v1/policies", headers={CONTROL: "True", f"x-{CONTROL}": "1"})
+
+    assert response.status_code == 401
+
+
+async def test_who_may_only_read_does_not_see_codes(site: Site):
+    order = await make_order(site, await make_catalog(site))
+    path = f"/admin/v1/licenses/{order['lines'][0]['license']}/code"
+
+    assert (await site.reader.get(path)).status_code == 403
+    assert (await site.operator.get(path)).status_code == 200
