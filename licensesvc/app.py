@@ -27,7 +27,7 @@ from licensesvc.storage.port import Database
 from licensesvc.storage.sqlite import open_sqlite
 from licensesvc.web.admin import admin_router
 from licensesvc.web.callbacks.routes import callback_routes
-from licensesvc.web.docs import openapi_config
+from licensesvc.web.docs import openapi_config, problem_kind
 from licensesvc.web.health import healthz, readyz
 from licensesvc.web.native.routes import jwks, native_router
 from licensesvc.web.openapi_compat.routes import compatible_routes
@@ -140,6 +140,7 @@ def create_app(rt: Runtime, settings: Settings) -> Litestar:
             jwks,
             healthz,
             readyz,
+            problem_kind,
         ],
         dependencies={
             "runtime": Provide(lambda: rt, sync_to_thread=False),

@@ -98,7 +98,7 @@ async def open_test_runtime(directory: Path, clock: Clock) -> AsyncIterator[Runt
 
 def make_app(rt: Runtime, *, more: list[ControllerRouterHandler] | None = None) -> Litestar:
     """The admin API and the API page, as the server puts them together; `more` adds routes."""
-    settings = Settings(public_url="https://licenses.example/")
+    settings = Settings(data_dir=str(rt.proofs_dir.parent), public_url="https://licenses.example/")
     gate = SoftwareGate(rt)
     return Litestar(
         [admin_router(), problem_kind, *(more or [])],
@@ -108,7 +108,6 @@ def make_app(rt: Runtime, *, more: list[ControllerRouterHandler] | None = None) 
             "gate": Provide(lambda: gate, sync_to_thread=False),
         },
         exception_handlers={Exception: problem_response},
-        middleware=[RequestIds],
         openapi_config=openapi_config(),
         logging_config=None,
     )
@@ -152,7 +151,7 @@ async def open_site(directory: Path, *, more: list[ControllerRouterHandler] | No
         async def client(token: str | None) -> httpx2.AsyncClient:
             return await opened.enter_async_context(
                 httpx2.AsyncClient(
-                    transport=httpx2.ASGITransport(app, raise_app_exceptions=False),
+                    transport=httpx2.ASGITransport(RequestIds(app), raise_app_exceptions=False),
                     base_url="http://licenses.example",
                     headers={"authorization": f"Bearer {token}"} if token else {},
                 )

@@ -34,7 +34,6 @@ _PAGE: Final = b"""<!doctype html>
 <script src="/schema/static/page.js"></script>
 </html>
 """
-_ASSETS: Final = ("swagger-ui-bundle.js", "swagger-ui.css", "page.js")
 _HEADERS: Final = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:;"
     " connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",

@@ -65,6 +65,8 @@ TABLE: Final[Mapping[str, Kind]] = {
     "INTERNAL_ERROR": Kind(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal error"),
 }
 """Every code that our APIs answer."""
+JSON_BODY: Final = ("UNREADABLE_BODY", "INVALID_BODY", "UNSUPPORTED_MEDIA_TYPE", "BODY_TOO_LARGE")
+"""What every operation with a JSON body may answer."""
 
 # The framework's own refusals say nothing but their status.
 _BY_STATUS: Final = {

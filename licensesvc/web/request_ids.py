@@ -1,6 +1,6 @@
 """A name for every request, given by the client or made here, that answers and log records carry.
 
-In: the ASGI wrapper around the whole application (also around its routing, so that a 404 has its name). Out: logging.
+In: the ASGI wrapper to put around the whole application: middleware of the framework would leave out what its routing refuses. Out: logging.
 """
 
 import re

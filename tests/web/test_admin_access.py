@@ -37,6 +37,8 @@ ROUTES: dict[tuple[str, str], str] = {
     ("POST", "/tokens"): OWNER,
     ("GET", "/tokens"): OWNER,
     ("DELETE", "/tokens/{token_id:str}"): OWNER,
+    ("GET", "/keys"): READER,
+    ("POST", "/keys/rotate"): OWNER,
 }
 RANK = [READER, OPERATOR, OWNER]
 MISSING = "x" * 3 + "_" + "0" * 26
@@ -65,7 +67,7 @@ async def test_each_role_reaches_what_the_table_says_and_nothing_else(site: Site
             if RANK.index(role) < RANK.index(needed):
                 assert (response.status_code, response.json()["code"]) == (403, "FORBIDDEN"), (method, path, role)
             else:
-                assert response.status_code in {200, 400, 404, 428}, (method, path, role, response.text)
+                assert response.status_code in {200, 201, 400, 404, 428}, (method, path, role, response.text)
 
 
 async def test_without_a_token_nothing_is_told_and_nothing_is_read(site: Site):
@@ -93,7 +95,17 @@ async def test_an_id_of_another_kind_finds_nothing(site: Site):
 
 @pytest.mark.parametrize(
     "header",
-    ["", "Bearer", "Bearer ", "Bearer x", "Basic {token}", "Bearer {token}x", "Bearer {other}", "Bearer \xff", "{token}"],
+    [
+        "",
+        "Bearer",
+        "Bearer ",
+        "Bearer x",
+        "Basic {token}",
+        "Bearer {token}x",
+        "Bearer {other}",
+        "Bearer \xff",
+        "{token}",
+    ],
 )
 async def test_a_wrong_token_is_refused(site: Site, header: str):
     token = site.tokens[OWNER]

@@ -59,7 +59,16 @@ async def test_a_change_leaves_out_what_is_not_given(site: Site):
 
 @pytest.mark.parametrize(
     "url",
-    ["ftp://host", "host", "https://", "http://user:pw@host", "http://host?x=1", "http://ho st", "http://h:99999", "//h"],
+    [
+        "ftp://host",
+        "host",
+        "https://",
+        "http://user:pw@host",
+        "http://host?x=1",
+        "http://ho st",
+        "http://h:99999",
+        "//h",
+    ],
 )
 async def test_a_base_url_must_be_a_plain_http_url(site: Site, url: str):
     response = await site.owner.post("/admin/v1/connections", json={"name": "a", "site": "cn", "base_url": url})
@@ -68,7 +77,9 @@ async def test_a_base_url_must_be_a_plain_http_url(site: Site, url: str):
 
 
 async def test_an_unknown_zone_is_refused(site: Site):
-    response = await site.owner.post("/admin/v1/connections", json={"name": "a", "site": "cn", "wire_zone": "Mars/Base"})
+    response = await site.owner.post(
+        "/admin/v1/connections", json={"name": "a", "site": "cn", "wire_zone": "Mars/Base"}
+    )
 
     assert (response.status_code, response.json()["code"]) == (422, "INVALID_PARAMETER")
 
@@ -130,7 +141,9 @@ async def test_a_policy_that_contradicts_itself_is_refused(site: Site, change: d
     assert (response.status_code, response.json()["code"]) == (422, "INVALID_PARAMETER")
 
 
-@pytest.mark.parametrize("wrong", [{"code_prefix": "PL"}, {"code_prefix": "ls"}, {"connection": "con_0"}, {"policy": "no"}])
+@pytest.mark.parametrize(
+    "wrong", [{"code_prefix": "PL"}, {"code_prefix": "ls"}, {"connection": "con_0"}, {"policy": "no"}]
+)
 async def test_a_product_needs_known_ids_and_a_prefix_of_ours(site: Site, wrong: dict[str, str]):
     ids = await make_catalog(site)
     body = {
@@ -148,11 +161,13 @@ async def test_a_product_needs_known_ids_and_a_prefix_of_ours(site: Site, wrong:
 
 async def test_every_change_leaves_an_audit_event_of_the_token(site: Site):
     ids = await make_catalog(site)
-    await site.owner.patch(f"/admin/v1/connections/{ids['connection']}", json={"name": "z"}, headers={"if-match": '"1"'})
+    await site.owner.patch(
+        f"/admin/v1/connections/{ids['connection']}", json={"name": "z"}, headers={"if-match": '"1"'}
+    )
     await make_order(site, ids)
 
     kinds = await site.audit_kinds()
 
     assert kinds[3:7] == ["connection.created", "policy.created", "product.created", "connection.changed"]
     assert set(kinds[7:]) == {"order.received", "supervision.started", "license.issued"}
-    assert START == site.rt.clock()
+    assert site.rt.clock() == START

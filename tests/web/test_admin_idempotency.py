@@ -9,7 +9,7 @@ from licensesvc.domain.instants import DAY
 from licensesvc.services.idempotency import Answer, Keyed, answer_once
 from licensesvc.storage import messages
 from licensesvc.storage.messages import KeptAnswer
-from tests.support_web import Site, make_catalog
+from tests.support_web import START, Site, make_catalog
 
 KEY = {"idempotency-key": "3f0c7a5e-made-by-the-client"}
 POLICY = {"name": "perpetual", "term": "PERPETUAL"}
@@ -42,7 +42,11 @@ async def test_a_secret_is_replayed_and_lies_sealed_in_the_database(site: Site):
 
 @pytest.mark.parametrize(
     ("path", "body"),
-    [("/admin/v1/policies", {**POLICY, "name": "other"}), ("/admin/v1/policies?x=1", POLICY), ("/admin/v1/tokens", POLICY)],
+    [
+        ("/admin/v1/policies", {**POLICY, "name": "other"}),
+        ("/admin/v1/policies?x=1", POLICY),
+        ("/admin/v1/tokens", POLICY),
+    ],
 )
 async def test_another_request_under_the_same_key_is_refused(site: Site, path: str, body: dict[str, str]):
     await site.owner.post("/admin/v1/policies", json=POLICY, headers=KEY)
@@ -96,7 +100,7 @@ async def test_whoever_loses_a_race_between_processes_is_told_to_come_back(site:
 
     async def meanwhile_another_process_kept_its_answer(tx):
         kept = KeptAnswer(request_hash="h", status=201, response=b"")
-        await messages.keep_answer(tx, "tok", "k", kept, now=0, forget_before=0)
+        await messages.keep_answer(tx, "tok", "k", kept, now=START, forget_before=0)
         return Answer(status=201, body=b"{}")
 
     with pytest.raises(InProgress):

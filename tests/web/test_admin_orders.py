@@ -25,7 +25,11 @@ async def test_an_order_by_hand_is_issued_a_license(site: Site):
     order = response.json()
     line = order["lines"][0]
     assert response.status_code == 201
-    assert (order["order_type"], order["source"], order["order_time"]) == ("NEW", "operator", "2026-11-18T08:00:00.000Z")
+    assert (order["order_type"], order["source"], order["order_time"]) == (
+        "NEW",
+        "operator",
+        "2026-11-18T08:00:00.000Z",
+    )
     assert (line["line_id"], line["amount"], line["product"]) == ("CS123-000001", 3, catalog["product"])
     license_ = (await site.reader.get(f"/admin/v1/licenses/{line['license']}")).json()
     assert (license_["status"], license_["seats"], license_["order_id"]) == ("NOT_ACTIVATED", 3, "CS123")
@@ -157,7 +161,9 @@ async def test_a_revoked_credential_stays_revoked(site: Site):
     second = await site.owner.delete(f"/admin/v1/credentials/{new['id']}")
 
     assert (first.status_code, second.status_code) == (204, 204)
-    assert (await site.reader.get("/admin/v1/credentials")).json()["items"][0]["revoked_at"] == "2026-11-18T11:06:40.000Z"
+    assert (await site.reader.get("/admin/v1/credentials")).json()["items"][0][
+        "revoked_at"
+    ] == "2026-11-18T11:06:40.000Z"
 
 
 @pytest.mark.parametrize(("scope", "with_product"), [("device", False), ("seller", True)])

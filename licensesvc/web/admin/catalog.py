@@ -19,7 +19,7 @@ from licensesvc.web.admin.access import OWNER, READER
 from licensesvc.web.admin.answers import IdempotencyKey, PublicId, perform
 from licensesvc.web.cursors import DEFAULT_LIMIT, Cursor, Limit, Page, page_of
 from licensesvc.web.jsonbody import JSONRequest
-from licensesvc.web.problems import problems
+from licensesvc.web.problems import JSON_BODY, problems
 
 
 class PolicyView(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,9 +79,7 @@ async def _product_views(tx: Tx, products: Sequence[Product]) -> list[ProductVie
     "/policies",
     opt=OWNER,
     operation_id="createPolicy",
-    responses=problems(
-        "UNREADABLE_BODY", "INVALID_BODY", "INVALID_PARAMETER", "ALREADY_EXISTS", "IDEMPOTENCY_KEY_REUSED"
-    ),
+    responses=problems(*JSON_BODY, "INVALID_PARAMETER", "ALREADY_EXISTS", "IDEMPOTENCY_KEY_REUSED"),
 )
 async def add_policy(
     request: JSONRequest,
@@ -125,9 +123,7 @@ async def get_policy(policy_id: PublicId, runtime: NamedDependency[Runtime]) -> 
     "/products",
     opt=OWNER,
     operation_id="createProduct",
-    responses=problems(
-        "UNREADABLE_BODY", "INVALID_BODY", "INVALID_PARAMETER", "ALREADY_EXISTS", "IDEMPOTENCY_KEY_REUSED"
-    ),
+    responses=problems(*JSON_BODY, "INVALID_PARAMETER", "ALREADY_EXISTS", "IDEMPOTENCY_KEY_REUSED"),
 )
 async def add_product(
     request: JSONRequest,

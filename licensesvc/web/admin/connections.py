@@ -26,7 +26,7 @@ from licensesvc.web.admin.access import OWNER, READER
 from licensesvc.web.admin.answers import IdempotencyKey, PublicId, perform
 from licensesvc.web.cursors import DEFAULT_LIMIT, Cursor, Limit, Page, page_of
 from licensesvc.web.jsonbody import JSONRequest
-from licensesvc.web.problems import Refusal, problems
+from licensesvc.web.problems import JSON_BODY, Refusal, problems
 
 _ETAG: Final = re.compile(r'"(\d{1,18})"', re.ASCII)
 
@@ -72,11 +72,9 @@ def _tagged(stored: StoredConnection, settings: Settings) -> Response[Connection
     "/connections",
     opt=OWNER,
     operation_id="createConnection",
-    responses=problems(
-        "UNREADABLE_BODY", "INVALID_BODY", "INVALID_PARAMETER", "ALREADY_EXISTS", "IDEMPOTENCY_KEY_REUSED"
-    ),
+    responses=problems(*JSON_BODY, "INVALID_PARAMETER", "ALREADY_EXISTS", "IDEMPOTENCY_KEY_REUSED"),
 )
-async def create(
+async def add_connection(
     request: JSONRequest,
     data: JSONBody[CreateConnection],
     runtime: NamedDependency[Runtime],
@@ -92,7 +90,7 @@ async def create(
 
 
 @get("/connections", opt=READER, operation_id="listConnections", responses=problems("INVALID_CURSOR"))
-async def list_all(
+async def list_connections(
     request: Request[Any, Any, Any],
     runtime: NamedDependency[Runtime],
     settings: NamedDependency[Settings],
@@ -111,7 +109,7 @@ async def list_all(
 
 
 @get("/connections/{connection_id:str}", opt=READER, operation_id="getConnection", responses=problems("NOT_FOUND"))
-async def get_one(
+async def get_connection(
     connection_id: PublicId, runtime: NamedDependency[Runtime], settings: NamedDependency[Settings]
 ) -> Response[ConnectionView]:
     """Return a connection; its `ETag` goes into the `If-Match` of a change."""
@@ -129,13 +127,12 @@ async def get_one(
         "NOT_FOUND",
         "PRECONDITION_REQUIRED",
         "STALE_VERSION",
-        "UNREADABLE_BODY",
-        "INVALID_BODY",
+        *JSON_BODY,
         "INVALID_PARAMETER",
         "ALREADY_EXISTS",
     ),
 )
-async def change(
+async def update_connection(
     request: JSONRequest,
     connection_id: PublicId,
     data: JSONBody[ChangeConnection],
@@ -162,4 +159,4 @@ def _version(if_match: str | None) -> int:
     return int(tag[1])
 
 
-ROUTES: Final = (create, list_all, get_one, change)
+ROUTES: Final = (add_connection, list_connections, get_connection, update_connection)

@@ -19,7 +19,7 @@ from licensesvc.web.admin.access import OWNER, READER
 from licensesvc.web.admin.answers import IdempotencyKey, PublicId, Time, perform, time_or_none
 from licensesvc.web.cursors import DEFAULT_LIMIT, Cursor, Limit, Page, page_of
 from licensesvc.web.jsonbody import JSONRequest
-from licensesvc.web.problems import problems
+from licensesvc.web.problems import JSON_BODY, problems
 
 
 class CredentialView(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,9 +68,9 @@ async def _views(tx: Tx, records: Sequence[StoredCredential]) -> list[Credential
     "/credentials",
     opt=OWNER,
     operation_id="createCredential",
-    responses=problems("UNREADABLE_BODY", "INVALID_BODY", "INVALID_PARAMETER", "IDEMPOTENCY_KEY_REUSED"),
+    responses=problems(*JSON_BODY, "INVALID_PARAMETER", "IDEMPOTENCY_KEY_REUSED"),
 )
-async def create(
+async def add_credential(
     request: JSONRequest,
     data: JSONBody[CreateCredential],
     runtime: NamedDependency[Runtime],
@@ -87,7 +87,7 @@ async def create(
 
 
 @get("/credentials", opt=READER, operation_id="listCredentials", responses=problems("INVALID_CURSOR"))
-async def list_all(
+async def list_credentials(
     request: Request[Any, Any, Any],
     runtime: NamedDependency[Runtime],
     limit: Limit = DEFAULT_LIMIT,
@@ -103,7 +103,7 @@ async def list_all(
 
 
 @delete("/credentials/{credential_id:str}", opt=OWNER, operation_id="revokeCredential", responses=problems("NOT_FOUND"))
-async def revoke(
+async def delete_credential(
     request: Request[Any, Any, Any],
     credential_id: PublicId,
     runtime: NamedDependency[Runtime],
@@ -114,4 +114,4 @@ async def revoke(
     gate.forget(access_key)
 
 
-ROUTES: Final = (create, list_all, revoke)
+ROUTES: Final = (add_credential, list_credentials, delete_credential)

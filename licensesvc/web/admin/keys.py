@@ -34,9 +34,7 @@ class KeysView(msgspec.Struct, frozen=True, kw_only=True):
 
 def _view(keyset: Keyset) -> KeysView:
     keys = sorted(keyset.keys, key=lambda key: key.created_at)
-    return KeysView(
-        items=[KeyView(kid=key.kid, status=key.status, created_at=rfc3339(key.created_at)) for key in keys]
-    )
+    return KeysView(items=[KeyView(kid=key.kid, status=key.status, created_at=rfc3339(key.created_at)) for key in keys])
 
 
 @get("/keys", opt=READER, operation_id="listKeys", responses=problems())

@@ -21,7 +21,7 @@ from licensesvc.web.admin.access import OPERATOR, READER
 from licensesvc.web.admin.answers import IdempotencyKey, OrderId, PublicId, Time, perform, time_or_none
 from licensesvc.web.cursors import DEFAULT_LIMIT, Cursor, Limit, Page, page_of
 from licensesvc.web.jsonbody import JSONRequest
-from licensesvc.web.problems import problems
+from licensesvc.web.problems import JSON_BODY, problems
 
 
 class OrderView(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,8 +97,7 @@ async def _detail(tx: Tx, order: StoredOrder) -> OrderDetail:
     opt=OPERATOR,
     operation_id="enterOrder",
     responses=problems(
-        "UNREADABLE_BODY",
-        "INVALID_BODY",
+        *JSON_BODY,
         "INVALID_PARAMETER",
         "PRODUCT_NOT_MAPPED",
         "ORDER_CONFLICT",
@@ -107,7 +106,7 @@ async def _detail(tx: Tx, order: StoredOrder) -> OrderDetail:
         "IDEMPOTENCY_KEY_REUSED",
     ),
 )
-async def enter(
+async def add_order(
     request: JSONRequest,
     data: JSONBody[EnterOrder],
     runtime: NamedDependency[Runtime],
@@ -153,4 +152,4 @@ async def get_order(our_id: PublicId, runtime: NamedDependency[Runtime]) -> Orde
     return await runtime.db.read(detail)
 
 
-ROUTES: Final = (enter, list_orders, get_order)
+ROUTES: Final = (add_order, list_orders, get_order)

@@ -2,7 +2,17 @@
 
 from litestar import Router
 
-from licensesvc.web.admin import catalog, connections, credentials, licenses, messages, orders, supervision, tokens
+from licensesvc.web.admin import (
+    catalog,
+    connections,
+    credentials,
+    keys,
+    licenses,
+    messages,
+    orders,
+    supervision,
+    tokens,
+)
 from licensesvc.web.admin.access import authenticated
 from licensesvc.web.docs import ADMIN_SCHEME
 from licensesvc.web.jsonbody import MAX_BODY, JSONRequest
@@ -21,6 +31,7 @@ def admin_router() -> Router:
             *supervision.ROUTES,
             *messages.ROUTES,
             *tokens.ROUTES,
+            *keys.ROUTES,
         ],
         guards=[authenticated],
         request_class=JSONRequest,

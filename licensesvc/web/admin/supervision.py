@@ -24,7 +24,7 @@ from licensesvc.web.admin.access import OPERATOR, READER
 from licensesvc.web.admin.answers import IdempotencyKey, PublicId, Time, perform, time_or_none
 from licensesvc.web.cursors import DEFAULT_LIMIT, Cursor, Limit, Page, page_of
 from licensesvc.web.jsonbody import JSONRequest
-from licensesvc.web.problems import Refusal, problems
+from licensesvc.web.problems import JSON_BODY, Refusal, problems
 
 
 class CaseView(msgspec.Struct, frozen=True, kw_only=True):
@@ -166,14 +166,13 @@ async def get_case(case_id: PublicId, runtime: NamedDependency[Runtime]) -> Case
     operation_id="recordCaseEvent",
     responses=problems(
         "NOT_FOUND",
-        "UNREADABLE_BODY",
-        "INVALID_BODY",
+        *JSON_BODY,
         "INVALID_PARAMETER",
         "ILLEGAL_TRANSITION",
         "IDEMPOTENCY_KEY_REUSED",
     ),
 )
-async def add_event(
+async def record_case_event(
     request: JSONRequest,
     case_id: PublicId,
     data: JSONBody[RecordEvent],
@@ -214,7 +213,7 @@ class _UploadOperation(Operation):
         "IDEMPOTENCY_KEY_REUSED",
     ),
 )
-async def add_proof(
+async def upload_proof(
     request: Request[Any, Any, Any],
     case_id: PublicId,
     body: RawBody,
@@ -242,4 +241,4 @@ async def add_proof(
     return await perform(request, runtime, idempotency_key, verb)
 
 
-ROUTES: Final = (list_cases, get_case, add_event, add_proof)
+ROUTES: Final = (list_cases, get_case, record_case_event, upload_proof)

@@ -18,7 +18,7 @@ from licensesvc.web.admin.access import OWNER
 from licensesvc.web.admin.answers import IdempotencyKey, PublicId, Time, perform, time_or_none
 from licensesvc.web.cursors import DEFAULT_LIMIT, Cursor, Limit, Page, page_of
 from licensesvc.web.jsonbody import JSONRequest
-from licensesvc.web.problems import problems
+from licensesvc.web.problems import JSON_BODY, problems
 
 
 class TokenView(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,9 +56,9 @@ def _view(stored: StoredToken) -> TokenView:
     "/tokens",
     opt=OWNER,
     operation_id="createToken",
-    responses=problems("UNREADABLE_BODY", "INVALID_BODY", "IDEMPOTENCY_KEY_REUSED"),
+    responses=problems(*JSON_BODY, "IDEMPOTENCY_KEY_REUSED"),
 )
-async def create(
+async def add_token(
     request: JSONRequest,
     data: JSONBody[CreateToken],
     runtime: NamedDependency[Runtime],
@@ -74,7 +74,7 @@ async def create(
 
 
 @get("/tokens", opt=OWNER, operation_id="listTokens", responses=problems("INVALID_CURSOR"))
-async def list_all(
+async def list_tokens(
     request: Request[Any, Any, Any],
     runtime: NamedDependency[Runtime],
     limit: Limit = DEFAULT_LIMIT,
@@ -89,9 +89,9 @@ async def list_all(
 
 
 @delete("/tokens/{token_id:str}", opt=OWNER, operation_id="revokeToken", responses=problems("NOT_FOUND"))
-async def revoke(request: Request[Any, Any, Any], token_id: PublicId, runtime: NamedDependency[Runtime]) -> None:
+async def delete_token(request: Request[Any, Any, Any], token_id: PublicId, runtime: NamedDependency[Runtime]) -> None:
     """Revoke a live token, from now on."""
     await runtime.db.write(lambda tx: revoke_token(tx, runtime, token_id, by=request.user.name))
 
 
-ROUTES: Final = (create, list_all, revoke)
+ROUTES: Final = (add_token, list_tokens, delete_token)
