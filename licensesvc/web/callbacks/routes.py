@@ -56,7 +56,8 @@ class _Said(msgspec.Struct, kw_only=True):
 def callback_routes(rt: Runtime, worker: OutboxWorker) -> list[ASGIRouteHandler]:
     """The production URL of every connection."""
     endpoint = CallbackEndpoint(rt, worker)
-    return [asgi("/callbacks/{connection:str}", copy_scope=False)(endpoint.__call__)]
+    # Mounted: the framework's router fails on raw endpoints with a path parameter (Litestar 2.25, KeyError on the method).
+    return [asgi("/callbacks", is_mount=True, copy_scope=False)(endpoint.__call__)]
 
 
 class CallbackEndpoint:
@@ -75,7 +76,7 @@ class CallbackEndpoint:
         said = _Said(received_at=self._rt.clock())
         door: CallbackDoor | None = None
         try:
-            door = await callback_door(self._rt, http["path_params"]["connection"])
+            door = await callback_door(self._rt, http["path"].strip("/"))
             code, body = await self._serve(door, http, receive, said)
         except ClientGone:
             return
