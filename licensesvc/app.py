@@ -63,7 +63,9 @@ def create_data(settings: Settings) -> list[str]:
 def require_data(settings: Settings) -> None:
     """Raise NotReady unless `init` has made the data directory; nothing is created."""
     if not settings.signing_keys_file.exists() or not settings.vault_keys_file.exists():
-        raise NotReady(f"{settings.data} holds no keys: run `licensesvc init --data-dir {shlex.quote(settings.data_dir)}`")
+        raise NotReady(
+            f"{settings.data} holds no keys: run `licensesvc init --data-dir {shlex.quote(settings.data_dir)}`"
+        )
 
 
 async def open_database(settings: Settings) -> Database:

@@ -93,5 +93,7 @@ async def open_admin(settings: Settings) -> AsyncIterator[AdminClient]:
 
 
 def _reason(problem: Mapping[str, Any]) -> str:
-    faults = [f"{fault.get('pointer') or fault.get('parameter')}: {fault['detail']}" for fault in problem.get("errors", ())]
+    faults = [
+        f"{fault.get('pointer') or fault.get('parameter')}: {fault['detail']}" for fault in problem.get("errors", ())
+    ]
     return "; ".join([f"{problem['title']}: {problem['detail']}", *faults])

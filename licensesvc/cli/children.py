@@ -21,7 +21,8 @@ STOP_SECONDS: Final = 20.0
 """A little more than what `serve` grants to requests in flight."""
 
 _URL: Final = re.compile(r"http://\S+")
-_SHOWN_BYTES: Final = 2_000
+_TAIL_BYTES: Final = 8_000
+_TAIL_LINES: Final = 6
 
 
 class Child:
@@ -42,13 +43,13 @@ class Child:
             raise Failure(f"{self.name} was not ready in {START_SECONDS:g} s; see {self._log}") from None
         found = _URL.search(line)
         if found is None:
-            raise Failure(f"{self.name} did not start: {self.last_word()}")
+            raise Failure(f"{self.name} did not start: {self._last_word()}")
         return found[0]
 
     async def ended(self) -> None:
         """Wait until it ends by itself, which it should not: raises Failure."""
         await self._process.wait()
-        raise Failure(f"{self.name} stopped: {self.last_word()}")
+        raise Failure(f"{self.name} stopped: {self._last_word()}")
 
     async def stop(self) -> None:
         """End it and wait for that."""
@@ -61,10 +62,13 @@ class Child:
             self._process.kill()
             await self._process.wait()
 
-    def last_word(self) -> str:
-        """The last line of its log."""
-        lines = self._log.read_bytes()[-_SHOWN_BYTES:].decode(errors="replace").split("\n")
-        return next((line.removeprefix("licensesvc: ") for line in reversed(lines) if line), "it said nothing")
+    def log_tail(self) -> list[str]:
+        """The last lines of its log."""
+        lines = self._log.read_bytes()[-_TAIL_BYTES:].decode(errors="replace").splitlines()
+        return lines[-_TAIL_LINES:]
+
+    def _last_word(self) -> str:
+        return "".join(self.log_tail()[-1:]).removeprefix("licensesvc: ") or "it said nothing"
 
 
 @asynccontextmanager

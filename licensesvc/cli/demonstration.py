@@ -3,16 +3,17 @@
 In: data directory, processes, what is printed at the end. Out: the order's way (`story`).
 """
 
+import asyncio
+import signal
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 import click
 
-from licensesvc.cli.errors import FAILED, Failure
+from licensesvc.cli.errors import FAILED, INTERRUPTED, Failure
 from licensesvc.cli.options import data_dir_option, print_json
 
 if TYPE_CHECKING:
@@ -28,25 +29,22 @@ FREE_PORTS: Final = ("0", "0")
 @data_dir_option
 @click.option("--port", metavar="PORT", help="Port of the server (default: a free one; 8080 with --serve).")
 @click.option("--sandbox-port", metavar="PORT", help="Port of the sandbox (default: a free one; 8090 with --serve).")
-@click.option("--serve", "keep_serving", is_flag=True, help="Keep serving afterwards, on ./data if nothing else is said.")
+@click.option(
+    "--serve", "keep_serving", is_flag=True, help="Keep serving afterwards, on ./data if nothing else is said."
+)
 def demo(data_dir: str | None, port: str | None, sandbox_port: str | None, *, keep_serving: bool) -> int:
     """Take one order through its whole life and verify every step.
 
     Without --data-dir everything happens in a temporary directory. The last line is one JSON document.
     """
-    import asyncio
-
     from licensesvc.settings import load
 
     began = time.monotonic()
     default_port, default_sandbox_port = KEPT_PORTS if keep_serving else FREE_PORTS
     with _directory(data_dir, keep=keep_serving) as directory:
-        settings = load(
-            {"data_dir": directory, "port": port or default_port}, environment={}
-        )  # the settings of somebody's real server are not for the demonstration
-        outcome = asyncio.run(
-            _run(settings, sandbox_port or default_sandbox_port, began, keep_serving=keep_serving)
-        )
+        # Settings of somebody's real server are not for the demonstration.
+        settings = load({"data_dir": directory, "port": port or default_port}, environment={})
+        outcome = asyncio.run(_run(settings, sandbox_port or default_sandbox_port, began, keep_serving=keep_serving))
     if isinstance(outcome, int):
         return outcome
     print_json(
@@ -73,25 +71,23 @@ def _directory(given: str | None, *, keep: bool) -> Iterator[str]:
 
 async def _run(settings: "Settings", sandbox_port: str, began: float, *, keep_serving: bool) -> "Told | int":
     """Return what was told, or an exit code when there is nothing to print behind it."""
-    import asyncio
-    import signal
+    import httpx2
 
-    from rich.console import Console
-
-    from licensesvc.cli.program import INTERRUPTED
     from licensesvc.cli.story import Teller
 
-    teller = Teller(Console(), began)
-    task = asyncio.create_task(_live(settings, sandbox_port, teller, keep_serving=keep_serving))
+    teller = Teller(began)
+    life = asyncio.create_task(_live(settings, sandbox_port, teller, keep_serving=keep_serving))
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+        asyncio.get_running_loop().add_signal_handler(number, life.cancel)
     try:
-        return await task
+        return await life
     except asyncio.CancelledError:
         return INTERRUPTED
     except Failure as error:
-        teller.failed(error)
-        return FAILED
+        teller.failed(error.message)
+    except httpx2.HTTPError as error:
+        teller.failed(f"a server did not answer: {error!r}")
+    return FAILED
 
 
 async def _live(settings: "Settings", sandbox_port: str, teller: "Teller", *, keep_serving: bool) -> "Told | int":
@@ -103,26 +99,33 @@ async def _live(settings: "Settings", sandbox_port: str, teller: "Teller", *, ke
     from licensesvc.cli.story import tell
     from licensesvc.signing.privatefiles import private_directory
 
-    private_directory(settings.data)
+    data = private_directory(settings.data)
     with data_lock(settings.lock_file):
         create_data(settings)
         await migrate_database(settings)
-    data_dir = ("--data-dir", str(settings.data.absolute()))
+    where = ("--data-dir", str(data.absolute()), "--port")
     async with (
-        child("the server", "serve", *data_dir, "--port", str(settings.port), log=settings.data / "serve.log") as server,
-        child("the sandbox", "sandbox", *data_dir, "--port", sandbox_port, log=settings.data / "sandbox.log") as sandbox,
+        child("the server", "serve", *where, str(settings.port), log=data / "serve.log") as server,
+        child("the sandbox", "sandbox", *where, sandbox_port, log=data / "sandbox.log") as sandbox,
     ):
         server_url, sandbox_url = await server.ready(), await sandbox.ready()
-        async with open_admin(settings) as admin:
-            stage = await set_up(settings, admin, server_url, sandbox_url)
-            teller.step("ready", f"license server {server_url}, sandbox marketplace {sandbox_url}, data in {settings.data}")
-            told = await tell(teller, settings, stage, admin)
-            token = await first_token(admin) if keep_serving else None
+        try:
+            async with open_admin(settings) as admin:
+                stage = await set_up(settings, admin, server_url, sandbox_url)
+                teller.step("ready", f"license server {server_url}, sandbox marketplace {sandbox_url}, data in {data}")
+                told = await tell(teller, settings, stage, admin)
+                token = await first_token(admin) if keep_serving else None
+        except Exception:
+            for running in (server, sandbox):
+                teller.quote(running.name, running.log_tail())
+            raise
         _keep(settings, told)
-        if keep_serving:
-            _say_where(server_url, sandbox_url, token)
-            await _serve_on(server, sandbox)
-    return 0 if keep_serving else told
+        if not keep_serving:
+            return told
+        _say_where(server_url, sandbox_url, token)
+        with suppress(asyncio.CancelledError):  # Ctrl-C is how this is meant to end
+            await asyncio.gather(server.ended(), sandbox.ended())
+    return 0
 
 
 def _keep(settings: "Settings", told: "Told") -> None:
@@ -136,18 +139,9 @@ def _keep(settings: "Settings", told: "Told") -> None:
 
 
 def _say_where(server_url: str, sandbox_url: str, token: str | None) -> None:
-    click.echo(f"\nLicense server       {server_url}\nAPI page (OpenAPI)   {server_url}/schema\nSandbox marketplace  {sandbox_url}")
+    click.echo(
+        f"\nLicense server       {server_url}\nAPI page (OpenAPI)   {server_url}/schema\nSandbox marketplace  {sandbox_url}"
+    )
     if token is not None:
         click.echo(f"Admin token          {token}\n                     shown this once: keep it")
     click.echo("Ctrl-C stops both.")
-
-
-async def _serve_on(*children: "Child") -> None:
-    """Until somebody interrupts, which is how this is meant to end, or a child ends, which is not."""
-    import asyncio
-    from contextlib import suppress
-
-    with suppress(asyncio.CancelledError):
-        async with asyncio.TaskGroup() as group:
-            for running in children:
-                group.create_task(running.ended())

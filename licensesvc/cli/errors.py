@@ -1,4 +1,4 @@
-"""What a command raises, as one line with an exit code: 2 for usage and configuration, 1 for everything that failed."""
+"""What a command raises, as one line with an exit code: 2 for usage and configuration, 1 for what failed otherwise."""
 
 from typing import Final
 
@@ -6,6 +6,8 @@ import click
 
 FAILED: Final = 1
 MISCONFIGURED: Final = 2
+INTERRUPTED: Final = 130
+"""As shells have it: 128 and the number of SIGINT."""
 
 
 class Failure(click.ClickException):

@@ -1,6 +1,7 @@
 """Commands that only read, also beside a running server: `check-config`, `code inspect`, `audit`."""
 
 import asyncio
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -55,7 +56,7 @@ def inspect_code(text: str, data_dir: str | None, *, as_json: bool) -> None:
     settings = settings_of(data_dir=data_dir)
     from licensesvc.domain import licensecode
 
-    text = click.get_text_stream("stdin").readline().strip() if text == "-" else text
+    text = sys.stdin.readline().strip() if text == "-" else text
     facts = licensecode.inspect(text)
     shown: dict[str, Any] = {"kind": facts.kind, "prefix": facts.prefix, "hint": licensecode.hint(text)}
     if settings.signing_keys_file.exists():

@@ -2,24 +2,21 @@
 
 import sys
 from collections.abc import Sequence
-from typing import Any, Final, NoReturn
+from typing import Any, NoReturn
 
 import click
 
 from licensesvc import __version__
 from licensesvc.cli.administration import admin, credential, keys
 from licensesvc.cli.demonstration import demo
-from licensesvc.cli.errors import Failure, failure_of
+from licensesvc.cli.errors import INTERRUPTED, failure_of
 from licensesvc.cli.inspection import audit, check_config, code
 from licensesvc.cli.running import sandbox, serve
 from licensesvc.cli.setup import init, migrate
 
-INTERRUPTED: Final = 130
-"""As shells have it: 128 and the number of SIGINT."""
-
 
 class _Program(click.Group):
-    """Turns what a command raises into a `Failure`, unless `--debug` asks for the traceback."""
+    """Turns what a command raises into one line, unless `--debug` asks for the traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

@@ -73,7 +73,7 @@ def url_of(listening: socket.socket) -> str:
 async def run_server(app: "ASGIApp", sockets: Sequence[socket.socket], ready_line: str) -> None:
     """Serve until SIGINT or SIGTERM; `ready_line` goes to stdout once requests are answered."""
     config = uvicorn.Config(
-        app,  # type: ignore[arg-type]  # two spellings of the same ASGI types
+        app,
         loop="none",
         http="httptools",
         ws="none",

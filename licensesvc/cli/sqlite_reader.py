@@ -24,7 +24,9 @@ async def open_reader(settings: Settings) -> Database:
     with Guard(_translate):
         connection = await aiosqlite.connect(
             f"file:{quote(str(settings.database_file.absolute()))}?mode=ro",
-            uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_S
+            uri=True,
+            isolation_level=None,
+            timeout=BUSY_TIMEOUT_S,
         )
     connection.row_factory = sqlite3.Row
     return _SqliteReader(connection)
@@ -47,10 +49,10 @@ class _SqliteReader:
         finally:
             await self._connection.rollback()
 
-    async def write(self, fn: Callable[[Tx], Awaitable[T]], /) -> T:
+    async def write(self, _fn: Callable[[Tx], Awaitable[T]], /) -> T:
         raise StorageUnavailable("the database was opened for reading only")
 
-    async def submit(self, verb: Verb[C, R], command: C, /) -> R:
+    async def submit(self, _verb: Verb[C, R], _command: C, /) -> R:
         raise StorageUnavailable("the database was opened for reading only")
 
     async def close(self) -> None:

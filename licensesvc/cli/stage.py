@@ -103,8 +103,6 @@ async def _credential(settings: Settings, admin: AdminClient, product: dict[str,
         "/credentials",
         {"connection": product["connection"], "product": product["id"], "scope": "device", "name": "demo software"},
     )
-    credential = _Credential(
-        product=product["id"], access_key=made["access_key"], secret_key=made["secret_key"]
-    )
+    credential = _Credential(product=product["id"], access_key=made["access_key"], secret_key=made["secret_key"])
     write_private(path, msgspec.json.encode(credential))
     return credential

@@ -6,7 +6,7 @@ In: what happens and what must be true afterwards. Out: the processes it happens
 import asyncio
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 import httpx2
@@ -53,24 +53,32 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     receipt: str
     jwks: bytes
 
+    def __repr__(self) -> str:
+        return f"Told({self.order_id!r})"
+
 
 class Teller:
-    """Tells each step once it is verified, with the time since the beginning."""
+    """Tells each step once it is verified, with the time since the beginning; what fails is told on stderr."""
 
-    def __init__(self, console: Console, began: float) -> None:
+    def __init__(self, began: float) -> None:
         """`began` is a reading of `time.monotonic`, seconds."""
-        self._console = console
         self._began = began
+        self._console = Console(soft_wrap=True, highlight=False)
+        self._errors = Console(stderr=True, soft_wrap=True, highlight=False)
 
     def step(self, title: str, detail: str) -> None:
         """One step that came out as it must."""
         line = Text.assemble((f"{self.seconds():6.2f} s  ", "dim"), ("✓ ", "green"), (title, "bold"), f"  {detail}")
-        self._console.print(line, soft_wrap=True, highlight=False)
+        self._console.print(line)
 
-    def failed(self, error: Failure) -> None:
-        """The step at which the story ended."""
-        line = Text(f"{self.seconds():6.2f} s  ✗ {error.message}", style="red")
-        self._console.print(line, soft_wrap=True, highlight=False)
+    def failed(self, why: str) -> None:
+        """What ended the story."""
+        self._errors.print(Text(f"{self.seconds():6.2f} s  ✗ {why}", style="red"))
+
+    def quote(self, whose: str, lines: Sequence[str]) -> None:
+        """The end of somebody's log."""
+        for line in lines:
+            self._errors.print(Text(f"          {whose}: {line}", style="dim"))
 
     def seconds(self) -> float:
         """Seconds since the beginning."""
@@ -140,6 +148,7 @@ async def _document(
     teller: Teller, product: Product, code: str, keys: Mapping[str, Ed25519PublicKey], issuer: str, order_id: str
 ) -> str:
     answer = await product.document(code)
+    expect("the document's key being published", answer.get("kid") in keys, wanted=True)
     document: str = answer["document"]
     claims = _verified(document, envelope.LICENSE_TYP, keys, issuer)
     expect("the license's order", claims["order"], order_id)

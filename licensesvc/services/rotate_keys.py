@@ -17,7 +17,10 @@ async def rotate_keys(tx: Tx, rt: Runtime, path: Path, *, by: str) -> Keyset:
     The file comes last, so that a rotation which fails leaves no event; a crash before the commit leaves one without its event.
     """
     now = rt.clock()
-    retiring, following = rt.signer.kid, [key.kid for key in rt.signer.keyset.keys if key.status is keyset.KeyStatus.NEXT]
+    retiring, following = (
+        rt.signer.kid,
+        [key.kid for key in rt.signer.keyset.keys if key.status is keyset.KeyStatus.NEXT],
+    )
     detail: dict[str, str | int | None] = {"to": following[0] if following else None}
     await audit.append(tx, [AuditEvent(at=now, actor=by, kind="keys.rotated", subject=retiring, detail=detail)])
     rotated = await asyncio.to_thread(keyset.rotate, path, now)
