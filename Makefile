@@ -1,7 +1,7 @@
 # Everything happens inside this checkout: .venv holds the libraries, data the server's data.
 PYTHON ?= python3
 VENV := .venv/bin/python
-SOURCES := licensesvc tests benchmarks
+SOURCES := licensesvc tests benchmarks docs
 
 .PHONY: help run demo test bench lock clean
 .SILENT:
@@ -23,7 +23,7 @@ test: .venv/development
 	$(VENV) -m ruff format --check $(SOURCES)
 	$(VENV) -m ruff check $(SOURCES)
 	$(VENV) -m mypy
-	$(VENV) -c "from importlinter.cli import lint_imports_command as main; main()" --no-timing
+	$(VENV) -c "from importlinter.cli import lint_imports_command as main; main()"
 	$(VENV) -m pytest -n 2 --dist worksteal -q
 
 bench: .venv/development

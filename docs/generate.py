@@ -41,7 +41,9 @@ def settings_reference() -> str:
     rows = []
     for field in msgspec.structs.fields(settings.Settings):
         name = field.name
-        rows.append(f"| `{name}` | `{settings.ENVIRONMENT_PREFIX}{name.upper()}` | `{field.default!r}` | {texts[name]} |\n")
+        rows.append(
+            f"| `{name}` | `{settings.ENVIRONMENT_PREFIX}{name.upper()}` | `{field.default!r}` | {texts[name]} |\n"
+        )
     head = (
         "# Settings\n\nIn `licensesvc.toml` in the data directory, or as environment variables, which win; options of the command"
         " line win over both. A name that is not here is refused.\n\n"

@@ -13,6 +13,7 @@ from licensesvc.domain.order import LineTerms
 from licensesvc.domain.policy import Period, Policy, Term, seats_for
 from licensesvc.domain.product import Product
 from licensesvc.services.runtime import Runtime
+from licensesvc.services.sign_license import prepare_document
 from licensesvc.storage import audit, catalog, connections, licenses
 from licensesvc.storage.licenses import LoadedLicense, NewLicense
 from licensesvc.storage.port import Tx
@@ -39,7 +40,7 @@ async def issue_license(
     by: str,
     now: Instant,
 ) -> LoadedLicense:
-    """Create a license with its code in state ISSUED; a code that exists already violates a UNIQUE constraint."""
+    """Create a license in state ISSUED with its code and the intent of its document; a code that exists already violates a UNIQUE constraint."""
     policy = await catalog.policy_by_id(tx, product.policy_id)
     connection = (await connections.by_id(tx, product.connection_id)).connection
     sources = expiry_sources(policy, terms)
@@ -86,7 +87,9 @@ async def issue_license(
             )
         ],
     )
-    return await licenses.by_id(tx, license_id)
+    loaded = await licenses.by_id(tx, license_id)
+    await prepare_document(tx, rt, loaded)  # code and document are issued together
+    return loaded
 
 
 async def open_code(tx: Tx, rt: Runtime, loaded: LoadedLicense) -> str:

@@ -33,16 +33,33 @@ async def signed_license(rt: Runtime, public_id: str) -> SignedLicense:
     """Return the current document; sign it first if that has not happened, or if its facts have changed."""
     document = await rt.db.read(lambda tx: _current(tx, public_id))
     if document is None:
-        document = await rt.db.write(lambda tx: _prepared(tx, rt, public_id))
+        document = await rt.db.write(lambda tx: _renewed(tx, rt, public_id))
     return await _signed(rt, public_id, document)
 
 
 async def first_document(rt: Runtime, public_id: str) -> SignedLicense:
-    """Return revision 1, which answers that must never change carry; prepare and sign it if that has not happened."""
-    document = await rt.db.read(lambda tx: _first(tx, public_id))
-    if document is None:
-        document = await rt.db.write(lambda tx: _prepared(tx, rt, public_id))
-    return await _signed(rt, public_id, document)
+    """Return revision 1, which answers that must never change carry; sign it if that has not happened."""
+    return await _signed(rt, public_id, await rt.db.read(lambda tx: _first(tx, public_id)))
+
+
+async def prepare_document(tx: Tx, rt: Runtime, loaded: LoadedLicense) -> StoredDocument:
+    """Record the intent to sign the facts of a locked license as they are now; one that tells them already is kept."""
+    facts = _facts(loaded, await licenses.policy_of(tx, loaded.view.id))
+    newest = await documents.latest(tx, loaded.view.id)
+    if newest is not None and newest.facts == _encode(facts):
+        return newest
+    now = rt.clock()
+    document = _intent(rt, loaded, facts, newest.revision + 1 if newest else 1, now)
+    await documents.record_intent(tx, document)
+    prepared = AuditEvent(
+        at=now,
+        actor="system",
+        kind="license.document_prepared",
+        subject=loaded.view.public_id,
+        detail={"revision": document.revision, "kid": document.kid},
+    )
+    await audit.append(tx, [prepared])
+    return document
 
 
 async def _signed(rt: Runtime, public_id: str, document: StoredDocument) -> SignedLicense:
@@ -58,10 +75,12 @@ async def _signed(rt: Runtime, public_id: str, document: StoredDocument) -> Sign
     )
 
 
-async def _first(tx: Tx, public_id: str) -> StoredDocument | None:
+async def _first(tx: Tx, public_id: str) -> StoredDocument:
     loaded = await licenses.by_public_id(tx, public_id)
     assert loaded is not None
-    return await documents.revision(tx, loaded.view.id, 1)
+    first = await documents.revision(tx, loaded.view.id, 1)
+    assert first is not None  # recorded with the license itself
+    return first
 
 
 async def _current(tx: Tx, public_id: str) -> StoredDocument | None:
@@ -74,31 +93,10 @@ async def _current(tx: Tx, public_id: str) -> StoredDocument | None:
     return newest
 
 
-async def _prepared(tx: Tx, rt: Runtime, public_id: str) -> StoredDocument:
-    """Record the intent to sign the facts as they are now; an intent that tells them already is kept."""
+async def _renewed(tx: Tx, rt: Runtime, public_id: str) -> StoredDocument:
     loaded = await licenses.by_public_id(tx, public_id, lock=True)
     assert loaded is not None
-    facts = _facts(loaded, await licenses.policy_of(tx, loaded.view.id))
-    newest = await documents.latest(tx, loaded.view.id)
-    if newest is not None and newest.facts == _encode(facts):
-        return newest
-    now = rt.clock()
-    revision = newest.revision + 1 if newest else 1
-    document = _intent(rt, loaded, facts, revision, now)
-    await documents.record_intent(tx, document)
-    await audit.append(
-        tx,
-        [
-            AuditEvent(
-                at=now,
-                actor="system",
-                kind="license.document_prepared",
-                subject=public_id,
-                detail={"revision": revision, "kid": document.kid},
-            )
-        ],
-    )
-    return document
+    return await prepare_document(tx, rt, loaded)
 
 
 def _intent(rt: Runtime, loaded: LoadedLicense, facts: dict[str, Any], revision: int, now: Instant) -> StoredDocument:

@@ -2,7 +2,7 @@
 
 import ipaddress
 from collections.abc import Sequence
-from typing import Final, cast
+from typing import Final
 
 from litestar.enums import ScopeType
 from litestar.types import HTTPScope, Receive, Scope, Send
@@ -32,7 +32,7 @@ class CasedName(bytes):
 async def only_http(scope: Scope, send: Send) -> HTTPScope | None:
     """The scope of an HTTP request; a WebSocket, which the framework lets through to raw endpoints, is closed."""
     if scope["type"] == ScopeType.HTTP:
-        return cast("HTTPScope", scope)
+        return scope
     await send({"type": "websocket.close", "code": 1003, "reason": "HTTP only"})
     return None
 

@@ -10,7 +10,7 @@ from joserfc.jwk import KeySet
 
 from licensesvc.signing import base64url, envelope, keyset
 from licensesvc.signing.envelope import LICENSE_TYP, MAX_TOKEN_CHARACTERS, RECEIPT_TYP, InvalidToken
-from licensesvc.signing.signer import KeysetSigner, ForeignKid
+from licensesvc.signing.signer import ForeignKid, KeysetSigner
 
 ISSUER = "https://seller.example"
 IAT = 1_800_000_000
