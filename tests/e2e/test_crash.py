@@ -131,7 +131,7 @@ async def survive_kills(stock: Stock, server: Sequence[str], kills: int, log: Pa
 
 
 async def test_nothing_acknowledged_is_lost_in_twenty_kills_under_load(tmp_path: Path):
-    stock = await make_stock(tmp_path / "data", licenses=4_000)
+    stock = await make_stock(tmp_path / "data", licenses=3_500)
     log = tmp_path / "server.log"
     outcome = await survive_kills(stock, serving(stock.data_dir), KILLS, log)
 
@@ -149,7 +149,7 @@ async def test_nothing_acknowledged_is_lost_in_twenty_kills_under_load(tmp_path:
 
 
 async def test_the_harness_catches_an_answer_before_the_commit(tmp_path: Path):
-    stock = await make_stock(tmp_path / "data", licenses=1_500)
+    stock = await make_stock(tmp_path / "data", licenses=900)
     outcome = await survive_kills(stock, planted(stock.data_dir, "early"), 3, tmp_path / "server.log")
     assert outcome.lost
 
