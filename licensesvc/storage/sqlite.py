@@ -124,19 +124,23 @@ class SqliteTx:
         self._connection = connection
 
     async def one(self, sql: str, /, *args: Any) -> Row | None:
+        """As `Tx.one`."""
         rows = await self.all(sql, *args)
         return rows[0] if rows else None
 
     async def all(self, sql: str, /, *args: Any) -> Sequence[Row]:
+        """As `Tx.all`."""
         with self.guard:
             return list(await self._connection.execute_fetchall(_dialect(sql), _values(args)))
 
     async def run(self, sql: str, /, *args: Any) -> int:
+        """As `Tx.run`."""
         with self.guard:
             cursor = await self._connection.execute(_dialect(sql), _values(args))
         return max(cursor.rowcount, 0)
 
     async def many(self, sql: str, rows: Sequence[Sequence[Any]], /) -> None:
+        """As `Tx.many`."""
         with self.guard:
             await self._connection.executemany(_dialect(sql), rows)
 
