@@ -1,5 +1,7 @@
 """The yardstick: a bare Litestar application that reads the body, served by the same server with the same settings."""
 
+from typing import Any
+
 import uvloop
 from litestar import Litestar, Request, post
 
@@ -7,7 +9,7 @@ from licensesvc.cli.serving import listen_tcp, run_server, stop_with_parent, url
 
 
 @post("/", status_code=200)
-async def handler(request: Request) -> dict[str, str]:
+async def handler(request: Request[Any, Any, Any]) -> dict[str, str]:
     """Read the body and answer a constant."""
     await request.body()
     return {"error_code": "92020000"}

@@ -16,7 +16,7 @@ from licensesvc.cli.serving import listen_tcp, run_server, stop_with_parent, url
 from licensesvc.settings import Settings
 from licensesvc.storage.port import Database
 
-HELD_BACK_S = 0.02
+HELD_BACK_S = 0.01
 """How long a commit comes after its answer, when it comes."""
 
 

@@ -109,3 +109,21 @@ def test_a_signing_example_activates_a_code_on_a_real_server(program: str, stock
         )
     assert json.loads(done.stdout)["error_code"] == "92020000", done.stderr
     assert json.loads(again.stdout)["error_code"] == "92020003", again.stderr
+
+
+def test_the_story_in_the_readme_is_the_one_that_the_demo_tells():
+    readme = (CHECKOUT / "README.md").read_text(encoding="utf-8")
+    block = readme.split("<!-- demo -->\n```\n")[1].split("```")[0]
+    told = subprocess.run(
+        [sys.executable, "-m", "licensesvc", "demo"],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert _titles(block) == _titles(told.stdout)
+
+
+def _titles(story: str) -> list[str]:
+    return re.findall(r"s  ✓ (.+?)(?:  |$)", story, re.MULTILINE)
