@@ -13,6 +13,7 @@ from licensesvc.services.activate import Activate, activate
 from licensesvc.services.authenticate_software import Caller, SoftwareGate
 from licensesvc.services.heartbeat import Heartbeat, heartbeat
 from licensesvc.services.issue_license import code_index
+from licensesvc.services.limit_attempts import Limiter
 from licensesvc.services.runtime import Runtime
 from licensesvc.storage.licenses import LoadedLicense
 from licensesvc.web.openapi_compat.endpoint import Call, CompatibleEndpoint
@@ -20,7 +21,7 @@ from licensesvc.web.openapi_compat.endpoint import Call, CompatibleEndpoint
 ROOT = "/api/mkp-openapi-public/global"
 
 
-def compatible_routes(rt: Runtime, gate: SoftwareGate) -> list[ASGIRouteHandler]:
+def compatible_routes(rt: Runtime, gate: SoftwareGate, limiter: Limiter) -> list[ASGIRouteHandler]:
     """Every route of the compatible API."""
 
     async def v1_activate(caller: Caller, body: bytes) -> bytes:
@@ -65,7 +66,7 @@ def compatible_routes(rt: Runtime, gate: SoftwareGate) -> list[ASGIRouteHandler]
         )
 
     def route(path: str, call: Call) -> ASGIRouteHandler:
-        return asgi(f"{ROOT}{path}", copy_scope=False)(CompatibleEndpoint(rt, gate, call).__call__)
+        return asgi(f"{ROOT}{path}", copy_scope=False)(CompatibleEndpoint(rt, gate, limiter, call).__call__)
 
     return [route("/v1/license/activate", v1_activate), route("/v1/license/heartbeat", v1_heartbeat)]
 

@@ -1,0 +1,2 @@
+-- compatible-from: 1
+-- Keeps the number of a migration that arrives from elsewhere; it takes this file's place.
