@@ -34,8 +34,10 @@ class Files:
 
 
 @contextmanager
-def running_nginx(directory: Path, files: Files, upstreams: Sequence[int]) -> Iterator[int]:
-    """nginx with deploy/nginx.conf; yields its port."""
+def running_nginx(
+    directory: Path, files: Files, upstreams: Sequence[int], *, spoilt: Mapping[str, str] | None = None
+) -> Iterator[int]:
+    """nginx with deploy/nginx.conf; yields its port. `spoilt` changes the profile for a control."""
     program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
     if program is None:
         pytest.skip("nginx is not installed (Debian: apt-get install nginx)")
@@ -57,6 +59,7 @@ def running_nginx(directory: Path, files: Files, upstreams: Sequence[int]) -> It
             "listen [::]:443 ssl backlog=4096;": "",
             "/etc/ssl/licensesvc/fullchain.pem": str(files.cert),
             "/etc/ssl/licensesvc/privkey.pem": str(files.key),
+            **(spoilt or {}),
         },
     )
     path = directory / "nginx.conf"

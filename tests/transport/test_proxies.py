@@ -119,6 +119,16 @@ async def test_host_path_query_and_body_arrive_as_they_were_sent(start, upstream
     assert body == b'{"a": 1}'
 
 
+async def test_the_control_a_spoilt_profile_is_noticed(authority, tmp_path, upstreams):
+    spoilt = {"proxy_pass http://licensesvc;": "proxy_pass http://licensesvc/;", "$http_host;": "$host;"}
+    with running_nginx(tmp_path, Files(authority, tmp_path), [upstreams[0].port], spoilt=spoilt) as port:
+        await Proxy("nginx", authority, port).ask(request(b"GET", b"/a/%2e/b", host=b"Licenses.Example:8443"))
+
+    [arrived] = upstreams[0].requests
+    assert b"/a/%2e/b" not in arrived
+    assert b"Licenses.Example:8443" not in arrived
+
+
 @pytest.mark.parametrize("status", [b"200 OK", b"403 Forbidden", b"500 Oops"])
 @pytest.mark.parametrize("name", [b"Body-Sign", b"body-sign"])
 async def test_body_sign_leaves_in_its_own_case_once(start, upstreams, status, name):
