@@ -69,13 +69,16 @@ async def give_back(rt: Runtime, activation_id: str, limit: Limit = GIVEN_BACK) 
     Every write that a license code allows again and again begins with a free seat, so this is where they are limited: beyond
     `limit`, or twice the seats of the license if that is more, RateLimited is raised and nothing is changed.
     """
+    if "\0" in activation_id:  # PostgreSQL takes no such text
+        raise ActivationNotFound
     await rt.db.write(lambda tx: _release(tx, activation_id, limit, rt.clock()))
 
 
 async def take_seats(tx: Tx, commands: Sequence[TakeSeat]) -> Sequence[Seat | Exception]:
     """Hot verb: decide all waiting calls in order; the first seat puts a license into service."""
     found = await licenses.by_codes(tx, list({command.code_index for command in commands}), lock=True)
-    held = await activations.live(tx, list({command.fingerprint_index for command in commands}))
+    license_ids = {loaded.view.id for loaded in found.values()}
+    held = await activations.live(tx, list(license_ids), list({command.fingerprint_index for command in commands}))
     calendars = await _calendars(tx, [loaded.view for loaded in found.values()])
     service = IntoService()
     taken: list[StoredActivation] = []

@@ -74,14 +74,14 @@ class CompatibleEndpoint:
                 return openapi.failure(OpenApiCode.CONTENT_TYPE_NOT_SUPPORTED)
             async with self._limiter.unknown_codes(caller.public_id, client_address(scope)):
                 return 200, await self._call(caller, body)
+        except (ClientGone, RateLimited):
+            raise
         except BodyTooLarge:
             return openapi.failure(OpenApiCode.BAD_REQUEST)
         except SignatureRefused as refused:
             return gateway_error(refused.reason, self._rt.entropy(16).hex())
         except OpenApiFault as fault:
             return openapi.failure(fault.error_code)
-        except RateLimited:
-            raise
         except DomainError as no:
             return openapi.failure(_CODES.get(type(no), OpenApiCode.INTERNAL_ERROR))
         except StorageError as error:
