@@ -50,10 +50,13 @@ class PatientProtocol(HttpToolsProtocol):
         self._writing: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Serve a new connection, or tell it that there are too many."""
-        super().connection_made(cast("asyncio.Transport", transport))
+        """Serve a new connection, or tell it that there are too many; who comes when too many are being told is told nothing."""
+        transport = cast("asyncio.Transport", transport)
+        super().connection_made(transport)
         if self.client is not None and len(self.connections) > self._patience.connections:
             self.app = cast("Any", overloaded)
+            if len(self.connections) > 2 * self._patience.connections:
+                transport.abort()
         self._begin()
         self._watch()
 
@@ -76,7 +79,7 @@ class PatientProtocol(HttpToolsProtocol):
             if self._received > self._patience.head_bytes:
                 self._cut(_HEAD_TOO_LARGE)
                 return
-        if self._reading is None:
+        if self._reading is None or self._reading.when() > self._due():
             self._watch()
 
     def on_message_begin(self) -> None:
@@ -115,13 +118,17 @@ class PatientProtocol(HttpToolsProtocol):
         self._since, self._in_body, self._received = self.loop.time(), False, 0
 
     def _watch(self) -> None:
+        if self._reading is not None:
+            self._reading.cancel()
         self._reading = self.loop.call_at(self._due(), self._check)
 
     def _due(self) -> float:
         assert self._since is not None
-        if self._in_body:
-            return self._since + self._patience.body_s + self._received / self._patience.body_rate
-        return self._since + self._patience.head_s
+        if not self._in_body:
+            return self._since + self._patience.head_s
+        if self.cycle.response_complete:  # nobody reads the rest
+            return self._since + self._patience.body_s
+        return self._since + self._patience.body_s + self._received / self._patience.body_rate
 
     def _check(self) -> None:
         self._reading = None

@@ -40,7 +40,7 @@ GRACE_S: Final = 10
 TLS_CLOSE_S: Final = 5
 """How long a client may take to say goodbye in TLS."""
 SPARE_DESCRIPTORS: Final = 256
-"""Open files beside the connections: database, logs, calls to the marketplace."""
+"""Open files beside the connections (those served, as many being refused, and those in a TLS handshake): database, calls out."""
 
 _log = structlog.get_logger(__name__)
 
@@ -50,7 +50,7 @@ def serve_data(settings: Settings) -> None:
     logs.configure(settings.log_level)
     require_data(settings)
     certificate = certificate_of(settings)
-    _allow_descriptors(settings.max_connections + SPARE_DESCRIPTORS)
+    _allow_descriptors(4 * settings.max_connections + SPARE_DESCRIPTORS)
     with data_lock(settings.lock_file) as lock, listen_tcp(settings.host, settings.port) as tcp:
         lock.tell(f"licensesvc serve (process {os.getpid()}) on {url_of(tcp, tls=certificate is not None)}")
         uvloop.run(_serve_data(settings, tcp, certificate))

@@ -17,7 +17,7 @@ SHORT = Patience(head_s=0.2, body_s=0.2, body_rate=1_000_000, answer_s=0.2, head
 
 
 class Application:
-    """Echoes bodies up to 1 KiB; `/huge` answers 64 MiB, `/slow` waits until it is released; keeps what it was told."""
+    """Echoes bodies up to 1 KiB; `/huge` answers 64 MiB, `/slow` waits until it is released, `/early` reads nothing; keeps what it was told."""
 
     def __init__(self):
         self.gone = 0
@@ -25,6 +25,9 @@ class Application:
         self.released = asyncio.Event()
 
     async def __call__(self, scope, receive, send):
+        if scope["path"] == "/early":
+            await self.answer(send, 200, b"")
+            return
         try:
             body = await read_body(receive, 1024)
         except ClientGone:
@@ -129,6 +132,12 @@ async def impatient_site():
     """The server without the product's protocol: the control of every time-out."""
     async with serving(SHORT, http="httptools") as running:
         yield running
+
+
+@pytest.fixture
+def serve():
+    """Start a server with another patience."""
+    return serving
 
 
 @pytest.fixture(name="until")

@@ -85,10 +85,33 @@ async def test_an_endless_head_is_cut_at_its_limit(site):
 
 async def test_a_rest_of_a_body_that_nobody_reads_is_cut_too(site):
     wire = await site.connect()
-    wire.send(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 100000\r\n\r\n" + bytes(2000))
-    assert (await wire.answer())[0] == 413
+    wire.send(b"POST /early HTTP/1.1\r\nhost: a\r\ncontent-length: 100000\r\n\r\n" + bytes(2000))
+    assert (await wire.answer())[0] == 200
 
     assert await wire.end() == b""
+
+
+async def test_a_rest_that_nobody_reads_earns_no_time_by_coming(site):
+    wire = await site.connect()
+    end = asyncio.create_task(wire.end())
+    wire.send(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 100000000\r\n\r\n" + bytes(3 << 20))
+    while not end.done():
+        wire.send(bytes(100_000))
+        await asyncio.sleep(0.02)  # the pace of the stream
+
+    assert site.app.served == 0
+
+
+async def test_the_time_of_a_head_does_not_hang_on_the_body_before_it(serve):
+    async with serve(Patience(head_s=0.3, body_s=30)) as site:
+        wire = await site.connect()
+        wire.send(HEAD + b"\r\n")
+        await asyncio.sleep(0.4)  # the timer of the connection has run out, and waits for the body now
+        wire.send(b"abc")
+        assert (await wire.answer())[::2] == (200, b"abc")
+        wire.send(HEAD)
+
+        assert (await wire.end()).startswith(b"HTTP/1.1 408 ")
 
 
 async def test_an_answer_that_is_not_taken_is_dropped(site, until):
@@ -130,6 +153,8 @@ async def test_more_connections_than_allowed_are_answered_503(site, until):
     await until(lambda: site.connections == 8)
 
     late = await site.connect()
+    more = [await site.connect() for _ in range(8)]
+    assert await more[-1].end() == b""
     late.send(ECHO)
     status, head, body = await late.answer()
 

@@ -94,15 +94,18 @@ async def test_the_server_serves_on_and_cuts_them(tmp_path):
     assert seconds < CUT_S + SLACK_S
 
 
-async def test_nginx_serves_on_and_cuts_them(tmp_path):
+@pytest.mark.parametrize("behind", ["nginx", "nothing"])
+async def test_handshakes_that_stall_are_cut_while_others_are_served(tmp_path, behind):
     authority = trustme.CA()
     context = ssl.create_default_context()
     authority.configure_trust(context)
     stock = await make_stock(tmp_path / "data", licenses=1)
-    with (
-        running(*serving(stock.data_dir), log=tmp_path / "log") as server,
-        running_nginx(tmp_path, Files(authority, tmp_path), [server.port]) as port,
-    ):
+    files = Files(authority, tmp_path)
+    tls = ("--tls-cert", str(files.cert), "--tls-key", str(files.key)) if behind == "nothing" else ()
+    with contextlib.ExitStack() as stack:
+        port = stack.enter_context(running(*serving(stock.data_dir), *tls, log=tmp_path / "log")).port
+        if behind == "nginx":
+            port = stack.enter_context(running_nginx(tmp_path, files, [port]))
         began = time.monotonic()
         async with (
             stalled(port, (b"", b"\x16\x03\x01", b"\x16\x03\x01\x02\x00\x01")) as clients,
