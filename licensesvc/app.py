@@ -11,10 +11,12 @@ import structlog
 from litestar import Litestar
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
+from litestar.middleware import DefineMiddleware
 
 from licensesvc.domain.instants import Instant
 from licensesvc.marketplace.huawei.client import MarketplaceClient
 from licensesvc.services.authenticate_software import SoftwareGate
+from licensesvc.services.limit_attempts import Limiter, limits
 from licensesvc.services.outbox_worker import OutboxWorker
 from licensesvc.services.runtime import Runtime
 from licensesvc.settings import Settings
@@ -28,6 +30,7 @@ from licensesvc.storage.sqlite_reader import open_sqlite_reader
 from licensesvc.web.admin import admin_router
 from licensesvc.web.callbacks.routes import callback_routes
 from licensesvc.web.docs import openapi_config, problem_kind
+from licensesvc.web.forwarded import ForwardedFor
 from licensesvc.web.health import healthz, readyz
 from licensesvc.web.native.routes import jwks, native_router
 from licensesvc.web.openapi_compat.routes import compatible_routes
@@ -124,6 +127,14 @@ async def open_runtime(
 def create_app(rt: Runtime, settings: Settings, *, outbox: bool = True) -> Litestar:
     """Put the application together; its lifespan runs the outbox, unless a command uses it for a moment."""
     gate = SoftwareGate(rt, settings.lock_scope)
+    limiter = Limiter(
+        rt,
+        limits(
+            unknown_codes=settings.limit_unknown_codes,
+            bad_tokens=settings.limit_bad_tokens,
+            seats_given_back=settings.limit_seats_given_back,
+        ),
+    )
     client = MarketplaceClient()
     worker = OutboxWorker(rt, client)
 
@@ -145,7 +156,7 @@ def create_app(rt: Runtime, settings: Settings, *, outbox: bool = True) -> Lites
 
     return Litestar(
         route_handlers=[
-            *compatible_routes(rt, gate),
+            *compatible_routes(rt, gate, limiter),
             *callback_routes(rt, worker),
             native_router(),
             admin_router(),
@@ -158,9 +169,10 @@ def create_app(rt: Runtime, settings: Settings, *, outbox: bool = True) -> Lites
             "runtime": Provide(lambda: rt, sync_to_thread=False),
             "settings": Provide(lambda: settings, sync_to_thread=False),
             "gate": Provide(lambda: gate, sync_to_thread=False),
+            "limiter": Provide(lambda: limiter, sync_to_thread=False),
         },
         exception_handlers={HTTPException: problem_response, Exception: problem_response},
-        middleware=[RequestIds],
+        middleware=[RequestIds, DefineMiddleware(ForwardedFor, trusted=settings.trusted_networks)],
         openapi_config=openapi_config(),
         lifespan=[working],
         logging_config=None,

@@ -3,6 +3,7 @@
 A name that no setting has is refused wherever it stands, so a misspelt one is never silently ignored.
 """
 
+import ipaddress
 import os
 import tomllib
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ ENVIRONMENT_PREFIX = "LICENSESVC_"
 FILE_NAME = "licensesvc.toml"
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+$(?!\n)")]
 
 
@@ -41,11 +43,37 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Base URL under which the marketplace reaches this server; callback URLs are shown with it."""
     lock_scope: Literal["key-and-address", "key"] = "key-and-address"
     """What is locked after more than 5 bad signatures in a row; `key` is the gateway's own behavior."""
+    trusted_proxies: str = "127.0.0.0/8, ::1"
+    """Addresses and networks, comma-separated, whose `X-Forwarded-For` is believed."""
+    tls_cert: str = ""
+    """PEM file with the certificate chain; with `tls_key` the server speaks HTTPS, and reads both again on SIGHUP."""
+    tls_key: str = ""
+    """PEM file with the private key of `tls_cert`, without passphrase, closed to other users."""
+    max_connections: Count = 4_096
+    """Connections served at once; further ones are answered 503."""
+    drain_seconds: Annotated[float, msgspec.Meta(ge=0, le=300)] = 0.0
+    """How long to go on serving, with `/readyz` at 503, once told to stop: what a load balancer needs to notice."""
+    limit_unknown_codes: Count = 60
+    """Unknown license codes a minute for one credential and client address, or one address of the native API."""
+    limit_bad_tokens: Count = 20
+    """Wrong admin tokens a minute for one client address."""
+    limit_seats_given_back: Count = 1_000
+    """Seats of one license that may be given back an hour; twice its seats if that is more."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severe log record that is written (JSON lines on stderr)."""
 
+    def __post_init__(self) -> None:
+        """Refuse networks that are none."""
+        _ = self.trusted_networks
+
     def __repr__(self) -> str:
         return f"Settings(data_dir={self.data_dir!r}, host={self.host!r}, port={self.port})"
+
+    @property
+    def trusted_networks(self) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+        """The networks of `trusted_proxies`; ValueError for a text that is none."""
+        named = (part.strip() for part in self.trusted_proxies.split(","))
+        return tuple(ipaddress.ip_network(part) for part in named if part)
 
     @property
     def data(self) -> Path:

@@ -17,7 +17,7 @@ CHECKOUT = Path(__file__).parents[1]
 START_LIMIT_S = 30.0
 STOP_LIMIT_S = 15.0
 
-_READY = re.compile(rb"ready on http://127\.0\.0\.1:(\d+)")
+_READY = re.compile(rb"ready on https?://127\.0\.0\.1:(\d+)")
 
 
 @dataclass(frozen=True)

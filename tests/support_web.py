@@ -14,6 +14,7 @@ from litestar.di import Provide
 from litestar.types import ControllerRouterHandler
 
 from licensesvc.services.authenticate_software import SoftwareGate
+from licensesvc.services.limit_attempts import Limiter, limits
 from licensesvc.services.manage_tokens import CreateToken, create_token
 from licensesvc.services.runtime import Runtime
 from licensesvc.settings import Settings
@@ -106,12 +107,14 @@ def make_app(rt: Runtime, *, more: list[ControllerRouterHandler] | None = None) 
     """The admin API and the API page, as the server puts them together; `more` adds routes."""
     settings = Settings(data_dir=str(rt.proofs_dir.parent), public_url="https://licenses.example/")
     gate = SoftwareGate(rt)
+    limiter = Limiter(rt, limits(unknown_codes=60, bad_tokens=20, seats_given_back=1_000))
     return Litestar(
         [admin_router(), problem_kind, *(more or [])],
         dependencies={
             "runtime": Provide(lambda: rt, sync_to_thread=False),
             "settings": Provide(lambda: settings, sync_to_thread=False),
             "gate": Provide(lambda: gate, sync_to_thread=False),
+            "limiter": Provide(lambda: limiter, sync_to_thread=False),
         },
         exception_handlers={Exception: problem_response},
         openapi_config=openapi_config(),

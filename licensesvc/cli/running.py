@@ -24,10 +24,20 @@ _LOCK_NAME: Final = "sandbox.lock"
 @data_dir_option
 @host_option
 @click.option("--port", metavar="PORT", help="Port to listen on; 0 takes a free one (default: 8080).")
+@click.option("--tls-cert", metavar="FILE", help="Serve HTTPS with this certificate chain (PEM).")
+@click.option("--tls-key", metavar="FILE", help="Private key of the certificate (PEM).")
 @exit_with_parent_option
-def serve(data_dir: str | None, host: str | None, port: str | None, *, exit_with_parent: bool) -> None:
+def serve(
+    data_dir: str | None,
+    host: str | None,
+    port: str | None,
+    tls_cert: str | None,
+    tls_key: str | None,
+    *,
+    exit_with_parent: bool,
+) -> None:
     """Serve licenses until Ctrl-C or SIGTERM."""
-    settings = settings_of(data_dir=data_dir, host=host, port=port)
+    settings = settings_of(data_dir=data_dir, host=host, port=port, tls_cert=tls_cert, tls_key=tls_key)
     from licensesvc.cli.serving import serve_data, stop_with_parent
 
     if exit_with_parent:

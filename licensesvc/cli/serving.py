@@ -3,13 +3,18 @@
 In: one uvicorn server on sockets that we open ourselves. Out: the applications.
 """
 
+import asyncio
 import os
+import resource
 import signal
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, cast
 
+import structlog
 import uvicorn
 import uvloop
 
@@ -17,7 +22,10 @@ from licensesvc import logs
 from licensesvc.app import create_app, open_runtime, require_data
 from licensesvc.cli.control import ControlMark, listen_control
 from licensesvc.cli.datalock import data_lock
+from licensesvc.cli.draining import Drain
 from licensesvc.cli.errors import Failure
+from licensesvc.cli.patience import Patience, PatientProtocol
+from licensesvc.cli.tls import Certificate, certificate_of
 from licensesvc.settings import Settings
 
 if TYPE_CHECKING:
@@ -29,22 +37,60 @@ _STDIN: Final = 0
 KEEP_ALIVE_S: Final = 15
 GRACE_S: Final = 10
 """How long requests in flight may take to finish once the server is told to stop."""
+TLS_CLOSE_S: Final = 5
+"""How long a client may take to say goodbye in TLS."""
+SPARE_DESCRIPTORS: Final = 256
+"""Open files beside the connections (those served, as many being refused, and those in a TLS handshake): database, calls out."""
+
+_log = structlog.get_logger(__name__)
 
 
 def serve_data(settings: Settings) -> None:
     """Serve a data directory until SIGINT or SIGTERM."""
     logs.configure(settings.log_level)
     require_data(settings)
+    certificate = certificate_of(settings)
+    _allow_descriptors(4 * settings.max_connections + SPARE_DESCRIPTORS)
     with data_lock(settings.lock_file) as lock, listen_tcp(settings.host, settings.port) as tcp:
-        lock.tell(f"licensesvc serve (process {os.getpid()}) on {url_of(tcp)}")
-        uvloop.run(_serve_data(settings, tcp))
+        lock.tell(f"licensesvc serve (process {os.getpid()}) on {url_of(tcp, tls=certificate is not None)}")
+        uvloop.run(_serve_data(settings, tcp, certificate))
 
 
-async def _serve_data(settings: Settings, tcp: socket.socket) -> None:
+async def _serve_data(settings: Settings, tcp: socket.socket, certificate: Certificate | None) -> None:
+    url = url_of(tcp, tls=certificate is not None)
+    if certificate is not None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload, certificate)
     async with open_runtime(settings) as rt:
         with listen_control(settings.control_socket) as control:
             app = ControlMark(create_app(rt, settings), control.getsockname())
-            await run_server(app, [tcp, control], f"licensesvc ready on {url_of(tcp)} - API page {url_of(tcp)}/schema")
+            await run_server(
+                app,
+                [tcp, control],
+                f"licensesvc ready on {url} - API page {url}/schema",
+                tls=certificate.context if certificate is not None else None,
+                patience=Patience(connections=settings.max_connections),
+                drain_s=settings.drain_seconds,
+            )
+
+
+def _reload(certificate: Certificate) -> None:
+    try:
+        certificate.reload()
+    except Exception as error:  # noqa: BLE001 - a bad file must not end a server that has a good one
+        _log.error("certificate_not_reloaded", error=str(error))
+    else:
+        _log.info("certificate_reloaded")
+
+
+def _allow_descriptors(wanted: int) -> None:
+    """Raise the limit of open files, which is often 1,024, as far as needed and allowed."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    if most < wanted:
+        _log.warning("few_descriptors", wanted=wanted, allowed=most)
 
 
 def listen_tcp(host: str, port: int) -> socket.socket:
@@ -66,18 +112,31 @@ def listen_tcp(host: str, port: int) -> socket.socket:
     return listening
 
 
-def url_of(listening: socket.socket) -> str:
+def url_of(listening: socket.socket, *, tls: bool = False) -> str:
     """The base URL of a listening TCP socket."""
     host, port = listening.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    shown = f"[{host}]" if ":" in host else host
+    return f"{'https' if tls else 'http'}://{shown}:{port}"
 
 
-async def run_server(app: "ASGIApp", sockets: Sequence[socket.socket], ready_line: str) -> None:
-    """Serve until SIGINT or SIGTERM; `ready_line` goes to stdout once requests are answered."""
+async def run_server(
+    app: "ASGIApp",
+    sockets: Sequence[socket.socket],
+    ready_line: str,
+    *,
+    tls: ssl.SSLContext | None = None,
+    patience: Patience = Patience(),  # noqa: B008 - a frozen value
+    drain_s: float = 0.0,
+) -> None:
+    """Serve until SIGINT or SIGTERM, and `drain_s` longer; `ready_line` goes to stdout once requests are answered.
+
+    With `tls` everything but a Unix socket speaks it.
+    """
+    drain = Drain(app)
     config = uvicorn.Config(
-        app,
+        drain,
         loop="none",
-        http="httptools",
+        http=cast("type[asyncio.Protocol]", partial(PatientProtocol, patience=patience)),
         ws="none",
         lifespan="on",
         interface="asgi3",
@@ -89,7 +148,14 @@ async def run_server(app: "ASGIApp", sockets: Sequence[socket.socket], ready_lin
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=GRACE_S,
     )
-    server = _Server(config, lambda: print(ready_line, flush=True))  # noqa: T201 - what a starter waits for
+    server = _Server(
+        config,
+        lambda: print(ready_line, flush=True),  # noqa: T201 - what a starter waits for
+        tls=tls,
+        handshake_s=patience.head_s,
+        drain=drain,
+        drain_s=drain_s,
+    )
     # uvicorn raises the signal that stopped it again afterwards; with its own handler underneath, that ends nothing.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, server.handle_exit)
@@ -100,15 +166,58 @@ async def run_server(app: "ASGIApp", sockets: Sequence[socket.socket], ready_lin
 
 
 class _Server(uvicorn.Server):
-    """Tells when it has started."""
+    """Speaks TLS on some of its sockets, tells when it has started, and drains before it stops."""
 
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        ready: Callable[[], None],
+        *,
+        tls: ssl.SSLContext | None,
+        handshake_s: float,
+        drain: Drain,
+        drain_s: float,
+    ) -> None:
         super().__init__(config)
         self._ready = ready
+        self._tls = tls
+        self._handshake_s = handshake_s
+        self._drain = drain
+        self._drain_s = drain_s
+        self._stop_at: float | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets=sockets)
+        secure = [s for s in sockets or () if self._tls is not None and s.family != socket.AF_UNIX]
+        await super().startup(sockets=[s for s in sockets or () if s not in secure])
+        loop = asyncio.get_running_loop()
+        for listening in secure:
+            self.servers.append(
+                await loop.create_server(
+                    self._connection,
+                    sock=listening,
+                    ssl=self._tls,
+                    backlog=BACKLOG,
+                    ssl_handshake_timeout=self._handshake_s,
+                    ssl_shutdown_timeout=TLS_CLOSE_S,
+                )
+            )
         self._ready()
+
+    async def on_tick(self, counter: int) -> bool:
+        if not await super().on_tick(counter):
+            return False
+        now = asyncio.get_running_loop().time()
+        if self._stop_at is None:
+            self._drain.draining = True
+            self._stop_at = now + self._drain_s
+        return self.force_exit or now >= self._stop_at
+
+    def _connection(self) -> asyncio.Protocol:
+        protocol: Any = self.config.http_protocol_class
+        made: asyncio.Protocol = protocol(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return made
 
 
 def stop_with_parent() -> None:

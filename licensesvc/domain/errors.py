@@ -121,3 +121,17 @@ class IllegalTransition(DomainError):
         self.state = state
         self.event = event
         super().__init__(f"{event} is not allowed in {state}")
+
+
+class RateLimited(DomainError):
+    """There were too many attempts."""
+
+    code = "RATE_LIMITED"
+
+    def __init__(self, limit: str, *, count: int, window_s: int, wait_s: int) -> None:
+        """Name the `limit` of `count` attempts in `window_s` seconds, and the seconds until the next one is free."""
+        self.limit = limit
+        self.count = count
+        self.window_s = window_s
+        self.wait_s = wait_s
+        super().__init__(f"too many attempts ({limit}): come back in {wait_s} s")

@@ -1,22 +1,27 @@
 """The native door of activation: a fingerprint takes a seat, or gives it back. Never more seats than bought."""
 
 from collections.abc import Sequence
+from typing import Final
 from zoneinfo import ZoneInfo
 
 import msgspec
 
-from licensesvc.domain import ids
+from licensesvc.domain import ids, ratelimit
 from licensesvc.domain.activation import ActivationDecision, decide_seat
 from licensesvc.domain.audit import AuditEvent
 from licensesvc.domain.errors import ActivationNotFound, DomainError
-from licensesvc.domain.instants import Instant
+from licensesvc.domain.instants import HOUR, Instant
 from licensesvc.domain.license import LicenseView
+from licensesvc.domain.ratelimit import Limit
 from licensesvc.services.activate import IntoService
 from licensesvc.services.issue_license import code_index
 from licensesvc.services.runtime import Runtime
-from licensesvc.storage import activations, audit, connections, licenses
+from licensesvc.storage import activations, audit, buckets, connections, licenses
 from licensesvc.storage.activations import StoredActivation
 from licensesvc.storage.port import Tx
+
+GIVEN_BACK: Final = Limit(name="seats-given-back", count=1_000, window=HOUR)
+"""How many seats of one license may be given back."""
 
 _FINGERPRINT_INDEX = "fingerprint"
 
@@ -58,11 +63,15 @@ async def take_seat(rt: Runtime, code: str, fingerprint: str) -> Seat:
     return await rt.db.submit(take_seats, command)
 
 
-async def give_back(rt: Runtime, activation_id: str) -> None:
-    """Free a seat; the id is its holder's proof. Freeing it twice is fine; an unknown id raises ActivationNotFound."""
+async def give_back(rt: Runtime, activation_id: str, limit: Limit = GIVEN_BACK) -> None:
+    """Free a seat; the id is its holder's proof. Freeing it twice is fine; an unknown id raises ActivationNotFound.
+
+    Every write that a license code allows again and again begins with a free seat, so this is where they are limited: beyond
+    `limit`, or twice the seats of the license if that is more, RateLimited is raised and nothing is changed.
+    """
     if "\0" in activation_id:  # PostgreSQL takes no such text
         raise ActivationNotFound
-    await rt.db.write(lambda tx: _release(tx, activation_id, rt.clock()))
+    await rt.db.write(lambda tx: _release(tx, activation_id, limit, rt.clock()))
 
 
 async def take_seats(tx: Tx, commands: Sequence[TakeSeat]) -> Sequence[Seat | Exception]:
@@ -120,13 +129,17 @@ async def take_seats(tx: Tx, commands: Sequence[TakeSeat]) -> Sequence[Seat | Ex
     return results
 
 
-async def _release(tx: Tx, activation_id: str, now: Instant) -> None:
+async def _release(tx: Tx, activation_id: str, limit: Limit, now: Instant) -> None:
     activation = await activations.by_public_id(tx, activation_id)
     if activation is None:
         raise ActivationNotFound
     if await activations.release(tx, activation, now):
-        loaded = await licenses.by_id(tx, activation.license_id)
-        await audit.append(tx, [_event(activation, "seat.given_back", loaded.view.public_id, now)])
+        view = (await licenses.by_id(tx, activation.license_id)).view
+        limit = msgspec.structs.replace(limit, count=max(limit.count, 2 * view.seats))
+        drained_at = await buckets.charge(tx, f"{limit.name} {view.public_id}", limit, now)
+        if ratelimit.overdrawn(limit, drained_at, now):
+            raise ratelimit.refusal(limit, ratelimit.wait(limit, drained_at, now) - limit.interval)
+        await audit.append(tx, [_event(activation, "seat.given_back", view.public_id, now)])
 
 
 async def _calendars(tx: Tx, views: Sequence[LicenseView]) -> dict[int, ZoneInfo]:

@@ -1,14 +1,13 @@
 """What raw ASGI endpoints share: reading a bounded body, answering bytes, the client's address."""
 
-import ipaddress
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, cast
 
 from litestar.enums import ScopeType
 from litestar.types import HTTPScope, Receive, Scope, Send
 
-IPV6_PREFIX: Final = 64
-"""Bits of an IPv6 address that one customer of a provider has for themselves."""
+CLIENT_ADDRESS: Final = "licensesvc.client_address"
+"""ASGI scope key."""
 
 DROPPED_BYTES: Final = 2 * 1024 * 1024
 """Read of a body beyond its limit."""
@@ -76,17 +75,6 @@ async def answer(send: Send, status: int, body: bytes, headers: Sequence[tuple[b
     await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
-def client_address(scope: HTTPScope) -> str:
-    """The peer's address, IPv6 by its /64; empty on the control socket."""
-    client = scope.get("client")
-    if not client:
-        return ""
-    try:
-        address = ipaddress.ip_address(client[0].partition("%")[0])
-    except ValueError:
-        return client[0][:64]
-    if isinstance(address, ipaddress.IPv4Address):
-        return str(address)
-    if address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    return str(ipaddress.IPv6Network((address, IPV6_PREFIX), strict=False))
+def client_address(scope: Scope) -> str:
+    """The address that this request is held against (`web/forwarded.py`); empty on the control socket."""
+    return cast("str", scope.get(CLIENT_ADDRESS, ""))

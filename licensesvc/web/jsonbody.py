@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import msgspec
 from litestar import Request
+from litestar.exceptions import InternalServerException
 
 from licensesvc import strictjson
 from licensesvc.web.problems import Refusal, body_fault
@@ -26,7 +27,10 @@ class JSONRequest(Request[Any, Any, Any]):
 
     async def body(self) -> bytes:
         """The bytes received, at most the router's limit; none where an object is expected is UNREADABLE_BODY."""
-        body = await super().body()
+        try:
+            body = await super().body()
+        except InternalServerException:  # the framework's word for a client that hung up, which is no fault of ours
+            raise Refusal("UNREADABLE_BODY", "the body ended before it was complete") from None
         if not body and self.route_handler.parsed_data_field is not None:
             raise Refusal("UNREADABLE_BODY", "the body is empty, a JSON object is expected")
         return body

@@ -16,9 +16,10 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.openapi.datastructures import ResponseSpec
 
-from licensesvc.domain.errors import DomainError
+from licensesvc.domain.errors import DomainError, RateLimited
 from licensesvc.storage.port import ConstraintViolated, OutcomeUnknown, StorageUnavailable
 from licensesvc.web.request_ids import request_id
+from licensesvc.web.throttling import limit_headers
 
 MEDIA_TYPE: Final = "application/problem+json"
 RETRY_AFTER_S: Final = 1
@@ -50,6 +51,7 @@ TABLE: Final[Mapping[str, Kind]] = {
     "ORDER_CONFLICT": Kind(HTTPStatus.CONFLICT, "The order is known with other contents"),
     "NOT_ISSUABLE": Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "No license can be issued for this"),
     "ILLEGAL_TRANSITION": Kind(HTTPStatus.CONFLICT, "Not in this state"),
+    "RATE_LIMITED": Kind(HTTPStatus.TOO_MANY_REQUESTS, "Too many attempts"),
     # what the edge refuses
     "MALFORMED_REQUEST": Kind(HTTPStatus.BAD_REQUEST, "The request is malformed"),
     "UNREADABLE_BODY": Kind(HTTPStatus.BAD_REQUEST, "The body is not readable"),
@@ -142,7 +144,7 @@ def problem_response(request: Request[Any, Any, Any], error: Exception) -> Respo
 def problems(*codes: str) -> dict[int, ResponseSpec]:
     """Document in OpenAPI that an operation answers these codes, beside those that every operation answers."""
     by_status: dict[int, list[str]] = {}
-    for code in (*codes, "MALFORMED_REQUEST", "UNAUTHENTICATED", "FORBIDDEN", "UNAVAILABLE"):
+    for code in (*codes, "MALFORMED_REQUEST", "UNAUTHENTICATED", "FORBIDDEN", "RATE_LIMITED", "UNAVAILABLE"):
         by_status.setdefault(TABLE[code].status, []).append(code)
     return {
         status: ResponseSpec(
@@ -169,6 +171,8 @@ def _refusal(error: Exception) -> Refusal:
     match error:
         case Refusal():
             return error
+        case RateLimited():
+            return Refusal(error.code, error.message, headers=limit_headers(error))
         case DomainError() if error.code in TABLE:
             return Refusal(error.code, error.message, headers=_RETRY_LATER if error.code == "IN_PROGRESS" else None)
         case ConstraintViolated(kind="unique"):

@@ -113,6 +113,12 @@ ORDER: Mapping[OrderCode, Outcome] = MappingProxyType(
 )
 
 
+def gateway_throttled(policy: str, count: int, window_s: int, request_id: str) -> tuple[int, bytes]:
+    """Status and body of the gateway's refusal of too many calls: 429 `APIG.0308`, in the words of its own help pages."""
+    message = f"The throttling threshold has been reached: policy {policy} over ratelimit,limit:{count},time:{window_s} second"
+    return 429, msgspec.json.encode({"error_msg": message, "error_code": "APIG.0308", "request_id": request_id})
+
+
 def gateway_error(message: str, request_id: str) -> tuple[int, bytes]:
     """Status and body of the gateway's refusal of a signature: 401 `APIG.0301` (spec §1.9)."""
     return 401, msgspec.json.encode({"error_msg": message, "error_code": "APIG.0301", "request_id": request_id})

@@ -8,6 +8,7 @@ from litestar.handlers import BaseRouteHandler
 
 from licensesvc.services.authenticate_admin import COMMAND_LINE, Administrator, authenticate_admin
 from licensesvc.storage.credentials import Role
+from licensesvc.web.asgi import client_address
 from licensesvc.web.problems import Refusal
 
 CONTROL: Final = "licensesvc.control"
@@ -43,6 +44,11 @@ async def _administrator(
     header = connection.headers.get("authorization", "")
     if header[: len(_SCHEME)].lower() != _SCHEME:
         return None
-    # A guard is given no dependencies, so it asks for the one it needs.
-    runtime = await handler.resolve_dependencies()["runtime"]()
-    return await authenticate_admin(runtime, header[len(_SCHEME) :])
+    # A guard is given no dependencies, so it asks for the ones it needs.
+    provided = handler.resolve_dependencies()
+    runtime, limiter = await provided["runtime"](), await provided["limiter"]()
+    async with limiter.bad_tokens(client_address(connection.scope)) as attempt:
+        administrator = await authenticate_admin(runtime, header[len(_SCHEME) :])
+        if administrator is None:
+            await attempt.failed()
+    return administrator

@@ -1,20 +1,22 @@
 """`/v1`: what a program calls with its license code, and the keys that verify the answers."""
 
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import msgspec
-from litestar import Response, Router, delete, get, post
-from litestar.di import NamedDependency
+from litestar import Request, Response, Router, delete, get, post
+from litestar.di import NamedDependency, Provide
 from litestar.enums import MediaType
 from litestar.params import FromPath, JSONBody
 
 from licensesvc.domain.instants import rfc3339
 from licensesvc.domain.licensecode import MAX_LENGTH
 from licensesvc.services.issue_license import license_of_code
+from licensesvc.services.limit_attempts import Attempt, Limiter
 from licensesvc.services.runtime import Runtime
 from licensesvc.services.seats import give_back, take_seat
 from licensesvc.services.sign_license import signed_license
 from licensesvc.services.validate_license import validate_license
+from licensesvc.web.asgi import client_address
 from licensesvc.web.jsonbody import MAX_BODY, JSONRequest
 from licensesvc.web.problems import problems
 
@@ -116,9 +118,12 @@ class ActivationAnswer(msgspec.Struct, frozen=True, kw_only=True):
     operation_id="getSignedLicense",
     responses=problems("LICENSE_NOT_FOUND", "ILLEGAL_LICENSE_STATE"),
 )
-async def document(data: JSONBody[DocumentRequest], runtime: NamedDependency[Runtime]) -> DocumentAnswer:
+async def document(
+    data: JSONBody[DocumentRequest], runtime: NamedDependency[Runtime], attempt: NamedDependency[Attempt]
+) -> DocumentAnswer:
     """Return the signed license of a code."""
-    public_id = await license_of_code(runtime, data.code)
+    async with attempt:
+        public_id = await license_of_code(runtime, data.code)
     signed = await signed_license(runtime, public_id)
     return DocumentAnswer(
         license_id=signed.license_id, revision=signed.revision, kid=signed.kid, document=signed.document
@@ -126,9 +131,14 @@ async def document(data: JSONBody[DocumentRequest], runtime: NamedDependency[Run
 
 
 @post("/licenses/validate", status_code=200, operation_id="validateLicense", responses=problems())
-async def validate(data: JSONBody[ValidateRequest], runtime: NamedDependency[Runtime]) -> ValidateAnswer:
+async def validate(
+    data: JSONBody[ValidateRequest], runtime: NamedDependency[Runtime], attempt: NamedDependency[Attempt]
+) -> ValidateAnswer:
     """Say whether a license may be used; a "no" is a 200 with `valid` false and a reason code."""
-    outcome = await validate_license(runtime, code=data.code, nonce=data.nonce, fingerprint=data.fingerprint)
+    async with attempt:
+        outcome = await validate_license(runtime, code=data.code, nonce=data.nonce, fingerprint=data.fingerprint)
+        if outcome.license_id is None:
+            await attempt.failed()
     return ValidateAnswer(
         valid=outcome.validation.valid,
         code=outcome.validation.code,
@@ -146,9 +156,12 @@ async def validate(data: JSONBody[ValidateRequest], runtime: NamedDependency[Run
     operation_id="takeSeat",
     responses=problems("LICENSE_NOT_FOUND", "ILLEGAL_LICENSE_STATE", "NO_FREE_SEAT"),
 )
-async def activate(data: JSONBody[ActivationRequest], runtime: NamedDependency[Runtime]) -> Response[ActivationAnswer]:
+async def activate(
+    data: JSONBody[ActivationRequest], runtime: NamedDependency[Runtime], attempt: NamedDependency[Attempt]
+) -> Response[ActivationAnswer]:
     """Take a seat: 201 when it is new, 200 when this fingerprint holds it already. The first one starts the service."""
-    seat = await take_seat(runtime, data.code, data.fingerprint)
+    async with attempt:
+        seat = await take_seat(runtime, data.code, data.fingerprint)
     answer = ActivationAnswer(
         activation_id=seat.activation_id,
         license_id=seat.license_id,
@@ -164,9 +177,15 @@ async def activate(data: JSONBody[ActivationRequest], runtime: NamedDependency[R
     operation_id="giveSeatBack",
     responses=problems("ACTIVATION_NOT_FOUND"),
 )
-async def deactivate(activation_id: FromPath[str], runtime: NamedDependency[Runtime]) -> None:
+async def deactivate(
+    activation_id: FromPath[str],
+    runtime: NamedDependency[Runtime],
+    limiter: NamedDependency[Limiter],
+    attempt: NamedDependency[Attempt],
+) -> None:
     """Give a seat back; doing it twice is fine."""
-    await give_back(runtime, activation_id)
+    async with attempt:
+        await give_back(runtime, activation_id, limiter.limits.seats_given_back)
 
 
 @get(
@@ -184,11 +203,17 @@ async def jwks(runtime: NamedDependency[Runtime]) -> Response[bytes]:
     )
 
 
+def attempt_of(request: Request[Any, Any, Any], limiter: NamedDependency[Limiter]) -> Attempt:
+    """What a call that names a license or an activation runs in."""
+    return limiter.unknown_codes(client_address(request.scope))
+
+
 def native_router() -> Router:
-    """The routes under `/v1`; the application provides `runtime`."""
+    """The routes under `/v1`; the application provides `runtime` and `limiter`."""
     return Router(
         "/v1",
         route_handlers=[document, validate, activate, deactivate],
+        dependencies={"attempt": Provide(attempt_of, sync_to_thread=False)},
         request_class=JSONRequest,
         request_max_body_size=MAX_BODY,
         tags=["software"],

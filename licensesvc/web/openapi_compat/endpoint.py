@@ -1,7 +1,7 @@
 """The frame around every call of the compatible API: checks in the gateway's order, answers in its words (spec §11.3).
 
-405 method · 400 body too large · 401 signature (the gateway's envelope) · 415 content type · 400 unreadable, then invalid ·
-the call's own codes. Plain ASGI: these are the hottest routes of the server, and their errors are not ours to shape.
+405 method · 400 body too large · 401 signature (the gateway's envelope) · 415 content type · 429 too many unknown codes (the
+gateway's envelope) · 400 unreadable, then invalid · the call's own codes. Plain ASGI: these are the hottest routes of the server, and their errors are not ours to shape.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -11,15 +11,17 @@ import structlog
 from litestar.types import HTTPScope, Receive, Scope, Send
 
 from licensesvc.domain import errors
-from licensesvc.domain.errors import DomainError
+from licensesvc.domain.errors import DomainError, RateLimited
 from licensesvc.marketplace.huawei import aksk, openapi
 from licensesvc.marketplace.huawei.openapi import OpenApiFault
-from licensesvc.marketplace.huawei.result_codes import OpenApiCode, gateway_error
+from licensesvc.marketplace.huawei.result_codes import OpenApiCode, gateway_error, gateway_throttled
 from licensesvc.marketplace.huawei.wire import SignatureRefused
 from licensesvc.services.authenticate_software import Caller, SoftwareGate
+from licensesvc.services.limit_attempts import Limiter
 from licensesvc.services.runtime import Runtime
 from licensesvc.storage.port import StorageError
 from licensesvc.web.asgi import BodyTooLarge, ClientGone, answer, client_address, only_http, read_body
+from licensesvc.web.throttling import limit_headers
 
 MAX_BODY_BYTES: Final = 64 * 1024
 
@@ -41,9 +43,10 @@ _CODES: Final[Mapping[type[DomainError], OpenApiCode]] = {
 class CompatibleEndpoint:
     """One URI of the compatible API as an ASGI application."""
 
-    def __init__(self, rt: Runtime, gate: SoftwareGate, call: Call) -> None:
+    def __init__(self, rt: Runtime, gate: SoftwareGate, limiter: Limiter, call: Call) -> None:
         self._rt = rt
         self._gate = gate
+        self._limiter = limiter
         self._call = call
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -51,11 +54,15 @@ class CompatibleEndpoint:
         http = await only_http(scope, send)
         if http is None:
             return
+        headers = _JSON
         try:
             status, body = await self._serve(http, receive)
         except ClientGone:
             return
-        await answer(send, status, body, _JSON)
+        except RateLimited as no:
+            status, body = gateway_throttled(no.limit, no.count, no.window_s, self._rt.entropy(16).hex())
+            headers = [*_JSON, *((name.encode(), value.encode()) for name, value in limit_headers(no).items())]
+        await answer(send, status, body, headers)
 
     async def _serve(self, scope: HTTPScope, receive: Receive) -> tuple[int, bytes]:
         if scope["method"] != "POST":
@@ -65,8 +72,9 @@ class CompatibleEndpoint:
             caller = await self._authenticate(scope, body)
             if not _is_json(scope):
                 return openapi.failure(OpenApiCode.CONTENT_TYPE_NOT_SUPPORTED)
-            return 200, await self._call(caller, body)
-        except ClientGone:
+            async with self._limiter.unknown_codes(caller.public_id, client_address(scope)):
+                return 200, await self._call(caller, body)
+        except (ClientGone, RateLimited):
             raise
         except BodyTooLarge:
             return openapi.failure(OpenApiCode.BAD_REQUEST)

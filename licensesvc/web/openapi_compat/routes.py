@@ -14,6 +14,7 @@ from licensesvc.services.activate import Activate, activate
 from licensesvc.services.authenticate_software import Caller, SoftwareGate
 from licensesvc.services.heartbeat import Heartbeat, heartbeat
 from licensesvc.services.issue_license import code_index
+from licensesvc.services.limit_attempts import Limiter
 from licensesvc.services.runtime import Runtime
 from licensesvc.storage.licenses import LoadedLicense
 from licensesvc.web.openapi_compat.endpoint import Call, CompatibleEndpoint
@@ -23,7 +24,7 @@ LAST_ON_THE_WIRE: Final[Instant] = LAST_INSTANT - DAY
 """Whoever means "for ever" enters the last instant there is; in zones ahead of UTC it lies beyond the year 9999."""
 
 
-def compatible_routes(rt: Runtime, gate: SoftwareGate) -> list[ASGIRouteHandler]:
+def compatible_routes(rt: Runtime, gate: SoftwareGate, limiter: Limiter) -> list[ASGIRouteHandler]:
     """Every route of the compatible API."""
 
     async def v1_activate(caller: Caller, body: bytes) -> bytes:
@@ -68,7 +69,7 @@ def compatible_routes(rt: Runtime, gate: SoftwareGate) -> list[ASGIRouteHandler]
         )
 
     def route(path: str, call: Call) -> ASGIRouteHandler:
-        return asgi(f"{ROOT}{path}", copy_scope=False)(CompatibleEndpoint(rt, gate, call).__call__)
+        return asgi(f"{ROOT}{path}", copy_scope=False)(CompatibleEndpoint(rt, gate, limiter, call).__call__)
 
     return [route("/v1/license/activate", v1_activate), route("/v1/license/heartbeat", v1_heartbeat)]
 
