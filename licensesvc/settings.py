@@ -41,6 +41,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Base URL under which the marketplace reaches this server; callback URLs are shown with it."""
     lock_scope: Literal["key-and-address", "key"] = "key-and-address"
     """What is locked after more than 5 bad signatures in a row; `key` is the gateway's own behavior."""
+    metrics_port: Annotated[int, msgspec.Meta(ge=1, le=65535)] | None = None
+    """Port that serves `/metrics` and nothing else; unset = only the control socket does."""
+    metrics_host: str = "127.0.0.1"
+    """Address of `metrics_port`; metrics tell what you sell, so keep it inside."""
+    otlp_endpoint: str = ""
+    """Where traces go (OTLP over HTTP, `http://…:4318/v1/traces`); empty = no traces. Needs the extra `telemetry`."""
+    least_free_mib: Annotated[int, msgspec.Meta(ge=0)] = 64
+    """`/readyz` turns red when the file system of the data directory has less free (MiB)."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severe log record that is written (JSON lines on stderr)."""
 

@@ -3,21 +3,26 @@
 In: one uvicorn server on sockets that we open ourselves. Out: the applications.
 """
 
+import asyncio
 import os
 import signal
 import socket
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import uvicorn
 import uvloop
 
 from licensesvc import logs
-from licensesvc.app import create_app, open_runtime, require_data
+from licensesvc.app import open_database, open_observed_app, open_runtime, require_data
 from licensesvc.cli.control import ControlMark, listen_control
 from licensesvc.cli.datalock import data_lock
 from licensesvc.cli.errors import Failure
+from licensesvc.cli.sdnotify import READY, STOPPING, keep_alive, notify
+from licensesvc.metrics import Metrics
 from licensesvc.settings import Settings
 
 if TYPE_CHECKING:
@@ -35,16 +40,27 @@ def serve_data(settings: Settings) -> None:
     """Serve a data directory until SIGINT or SIGTERM."""
     logs.configure(settings.log_level)
     require_data(settings)
-    with data_lock(settings.lock_file) as lock, listen_tcp(settings.host, settings.port) as tcp:
+    with ExitStack() as opened:
+        lock = opened.enter_context(data_lock(settings.lock_file))
+        tcp = opened.enter_context(listen_tcp(settings.host, settings.port))
+        sockets = [tcp]
+        if settings.metrics_port is not None:
+            sockets.append(opened.enter_context(listen_tcp(settings.metrics_host, settings.metrics_port)))
         lock.tell(f"licensesvc serve (process {os.getpid()}) on {url_of(tcp)}")
-        uvloop.run(_serve_data(settings, tcp))
+        uvloop.run(_serve_data(settings, sockets))
 
 
-async def _serve_data(settings: Settings, tcp: socket.socket) -> None:
-    async with open_runtime(settings) as rt:
+async def _serve_data(settings: Settings, tcp: Sequence[socket.socket]) -> None:
+    metrics = Metrics()
+    opening = partial(open_database, on_batch=metrics.batch)
+    async with (
+        open_runtime(settings, opening, on_sign=metrics.signed) as rt,
+        open_observed_app(rt, settings, metrics) as observed,
+    ):
         with listen_control(settings.control_socket) as control:
-            app = ControlMark(create_app(rt, settings), control.getsockname())
-            await run_server(app, [tcp, control], f"licensesvc ready on {url_of(tcp)} - API page {url_of(tcp)}/schema")
+            url = url_of(tcp[0])
+            app = ControlMark(observed, control.getsockname())
+            await run_server(app, [*tcp, control], f"licensesvc ready on {url} - API page {url}/schema")
 
 
 def listen_tcp(host: str, port: int) -> socket.socket:
@@ -98,15 +114,24 @@ async def run_server(app: "ASGIApp", sockets: Sequence[socket.socket], ready_lin
 
 
 class _Server(uvicorn.Server):
-    """Tells when it has started."""
+    """Tells a starter, and systemd, when it has started and when it stops."""
 
     def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
         super().__init__(config)
         self._ready = ready
+        self._alive: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
         self._ready()
+        notify(READY)
+        self._alive = asyncio.create_task(keep_alive(), name="watchdog")
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        notify(STOPPING)
+        await super().shutdown(sockets=sockets)
+        if self._alive:
+            self._alive.cancel()
 
 
 def stop_with_parent() -> None:

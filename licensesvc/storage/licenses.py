@@ -245,3 +245,10 @@ async def store_seen(tx: Tx, seen: Sequence[tuple[int, Instant]]) -> None:
         " WHERE license_id = $1 AND (last_seen_at IS NULL OR last_seen_at < CAST($2 AS bigint))",
         seen,
     )
+
+
+async def count_by_state(tx: Tx) -> dict[LicenseState, int]:
+    """How many licenses are in each stored state; reads the whole narrow table, so ask seldom."""
+    rows = await tx.all("SELECT state, count(*) AS licenses FROM license_states GROUP BY state")
+    counted = {LicenseState(row["state"]): int(row["licenses"]) for row in rows}
+    return {state: counted.get(state, 0) for state in LicenseState}

@@ -2,6 +2,7 @@
 
 import ipaddress
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 from litestar.enums import ScopeType
@@ -9,6 +10,9 @@ from litestar.types import HTTPScope, Receive, Scope, Send
 
 IPV6_PREFIX: Final = 64
 """Bits of an IPv6 address that one customer of a provider has for themselves."""
+
+ADDRESSES_KEPT: Final = 4_096
+"""Peers whose address is not parsed again: every request asks for it at least once."""
 
 
 class BodyTooLarge(Exception):
@@ -69,12 +73,15 @@ async def answer(send: Send, status: int, body: bytes, headers: Sequence[tuple[b
 def client_address(scope: HTTPScope) -> str:
     """The peer's address, IPv6 by its /64; empty on the control socket."""
     client = scope.get("client")
-    if not client:
-        return ""
+    return _address(client[0]) if client else ""
+
+
+@lru_cache(maxsize=ADDRESSES_KEPT)
+def _address(peer: str) -> str:
     try:
-        address = ipaddress.ip_address(client[0].partition("%")[0])
+        address = ipaddress.ip_address(peer.partition("%")[0])
     except ValueError:
-        return client[0][:64]
+        return peer[:64]
     if isinstance(address, ipaddress.IPv4Address):
         return str(address)
     if address.ipv4_mapped is not None:

@@ -27,6 +27,7 @@ from licensesvc.services.runtime import Runtime
 from licensesvc.storage.port import StorageError
 from licensesvc.strictjson import decode_object
 from licensesvc.web.asgi import BodyTooLarge, CasedName, ClientGone, answer, client_address, only_http, read_body
+from licensesvc.web.observed import tell_caller
 
 MAX_BODY_BYTES: Final = 64 * 1024
 V1_WINDOW: Final = 15 * MINUTE
@@ -77,6 +78,8 @@ class CallbackEndpoint:
         door: CallbackDoor | None = None
         try:
             door = await callback_door(self._rt, http["path"].strip("/"))
+            if door:
+                tell_caller(scope, None, door.connection.public_id)
             code, body = await self._serve(door, http, receive, said)
         except ClientGone:
             return
