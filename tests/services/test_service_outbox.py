@@ -220,7 +220,9 @@ async def test_the_worker_outlives_an_item_that_it_does_not_understand(shop):
     await notify(shop, "nonce2", order_id="CS1")
     await change(shop.rt, "UPDATE outbox SET payload = 'no JSON' WHERE id = 1")
     await shop.rt.db.write(
-        lambda tx: tx.run("INSERT INTO outbox (kind, subject, payload, created_at, due_at) VALUES ('x', 'x', 'x', 0, 0)")
+        lambda tx: tx.run(
+            "INSERT INTO outbox (kind, subject, payload, created_at, due_at) VALUES ('x', 'x', 'x', 0, 0)"
+        )
     )
     task = await running(OutboxWorker(shop.rt, Marketplace()))
 
