@@ -8,7 +8,6 @@ import json
 import secrets
 import socket
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
@@ -121,11 +120,10 @@ class House:
 
 
 @pytest.fixture
-def free_port() -> Iterator[int]:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    return port
+        return probe.getsockname()[1]
 
 
 def use(house: House, data: Path) -> None:
@@ -339,10 +337,7 @@ def test_an_exception_in_a_record_is_masked_whole(capfd):
     canary = invented()["DSN"]
     logs.configure("info")
     try:
-        try:
-            raise ValueError(canary)
-        except ValueError:
-            structlog.get_logger("x").exception("failed", detail=canary)
+        structlog.get_logger("x").error("failed", detail=canary, exc_info=ValueError(canary))
     finally:
         structlog.reset_defaults()
 
