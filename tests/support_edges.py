@@ -152,7 +152,22 @@ class Edge:
         return await rows(self.rt, *TABLES)
 
 
-TABLES = ["orders", "order_lines", "licenses", "license_states", "license_codes", "license_documents", "activations", "supervision_cases", "supervision_events", "outbox", "nonces", "audit_events", "signature_failures", "buyers"]
+TABLES = [
+    "orders",
+    "order_lines",
+    "licenses",
+    "license_states",
+    "license_codes",
+    "license_documents",
+    "activations",
+    "supervision_cases",
+    "supervision_events",
+    "outbox",
+    "nonces",
+    "audit_events",
+    "signature_failures",
+    "buyers",
+]
 
 
 @asynccontextmanager
