@@ -1,7 +1,6 @@
 """Composition root: opens what a process needs and puts the application together."""
 
 import asyncio
-import logging
 import secrets
 import shlex
 import time
@@ -135,9 +134,14 @@ async def open_runtime(
 
 
 def create_app(
-    rt: Runtime, settings: Settings, *, readiness: Readiness | None = None, tracing: "Tracing | None" = None
+    rt: Runtime,
+    settings: Settings,
+    *,
+    outbox: bool = True,
+    readiness: Readiness | None = None,
+    tracing: "Tracing | None" = None,
 ) -> Litestar:
-    """Put the application together; its lifespan runs the outbox."""
+    """Put the application together; its lifespan runs the outbox, unless a command uses it for a moment."""
     ready = readiness or create_readiness(rt, settings)
     gate = SoftwareGate(rt, settings.lock_scope)
     client = MarketplaceClient(around=tracing.call) if tracing else MarketplaceClient()
@@ -146,6 +150,9 @@ def create_app(
     @asynccontextmanager
     async def working(_app: Litestar) -> AsyncIterator[None]:
         await gate.load()
+        if not outbox:
+            yield
+            return
         async with client:
             task = asyncio.create_task(worker.run(), name="outbox")
             task.add_done_callback(_report)
@@ -220,5 +227,4 @@ def _open_tracing(settings: Settings) -> "Tracing | None":
 
 def _report(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
-        _log.critical("outbox_stopped", exc_info=error)
-        logging.getLogger(__name__).critical("the outbox stopped; restart the server")
+        _log.critical("outbox_stopped", action="restart the server", exc_info=error)

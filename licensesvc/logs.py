@@ -27,7 +27,7 @@ _SECRET_TEXTS: Final = re.compile(
     r"ls[a-z]_[a-z2-7]{8}_[A-Za-z0-9_-]{43}"  # tokens
     r"|\b(?!PL)[A-Za-z][A-Za-z0-9]{1,7}(?:-[0-9A-Za-z]{5}){5}\b"  # our license codes
     r"|\b[Ll][Ss][0-9A-Za-z]{25}\b"  # the same without dashes, behind the prefix that products have unless told otherwise
-    r"|\bPL(?=[0-9A-Za-z]*[0-9])[0-9A-Za-z]{6,62}\b"  # the marketplace's
+    r"|\bPL[0-9A-Za-z]{6,62}\b"  # the marketplace's
     r"|\bAK[A-Z2-7]{18}\b"  # access keys
     r"|eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*"  # signed documents
     r"|AGE-SECRET-KEY-1[0-9A-Z]+"
@@ -116,4 +116,6 @@ def _masked(value: Any) -> Any:
         return {name: MASK if _SECRET_NAMES.search(str(name)) else _masked(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_masked(item) for item in value]
-    return value
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    return _masked(repr(value))  # as it would be written

@@ -324,7 +324,7 @@ def test_the_last_net_masks_a_secret_that_reached_a_record(name: str):
         "error_code=92020003 status_code=200",
         "7a1dada91019468c897a1be6602d4914",
         "2026-11-23T17:16:18.747545Z took 1798000000000 ms",
-        "PLAIN PLATFORM",
+        "PLAIN PLACE",
         "0af7651916cd43dd8448eb211c80319c",
         "kid Jf6B-EvouEco_jY3OkHuYeMhQS8RiJuwHSNn4kADUmI",
     ],
