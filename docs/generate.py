@@ -5,10 +5,13 @@ import inspect
 import sys
 from pathlib import Path
 
+import click
 import msgspec
 
 from licensesvc import settings
+from licensesvc.cli.program import program
 from licensesvc.domain.supervision import FLOWS, FlowName, mermaid, waits_for
+from licensesvc.metrics import Metrics
 from licensesvc.web.problems import TABLE
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -51,6 +54,51 @@ def settings_reference() -> str:
     return "".join([_HEAD, head, "| setting | variable | default | meaning |\n|---|---|---|---|\n", *rows])
 
 
+def metrics_reference() -> str:
+    """Every metric of ours, after one of each was recorded so that it shows its labels."""
+    metrics = Metrics()
+    metrics.request("GET", "/healthz", 200, 0)
+    metrics.licenses({"ACTIVE": 0})
+    metrics.outbox(waiting=0, given_up=0, age_seconds=0)
+    rows = []
+    for family in metrics.families():
+        if family.name.startswith("licensesvc_"):
+            labels = sorted({label for sample in family.samples for label in sample.labels} - {"le"})
+            named = ", ".join(f"`{label}`" for label in labels)
+            rows.append(f"| `{family.name}` | {family.type} | {named} | {family.documentation} |\n")
+    head = (
+        "# Metrics\n\nServed as `/metrics` on `metrics_port` and on the control socket, never on the main port. The usual `process_…`"
+        " metrics stand beside these.\n\n"
+    )
+    return "".join([_HEAD, head, "| metric | type | labels | meaning |\n|---|---|---|---|\n", *rows])
+
+
+def commands() -> str:
+    """Every command with its arguments and options, read from the program."""
+    head = (
+        "# Commands\n\nExit code 0 is success, 1 a failure, 2 wrong usage or configuration, 130 Ctrl-C. What went wrong is one line on"
+        " stderr; `licensesvc --debug …` shows where.\n"
+    )
+    return "".join([_HEAD, head, *_command(program, "licensesvc")])
+
+
+def _command(command: click.Command, path: str) -> list[str]:
+    context = click.Context(command, info_name=path)
+    usage = " ".join(command.collect_usage_pieces(context))
+    parts = [f"\n## `{path}`\n\n{inspect.cleandoc(command.help or '')}\n\n    {path} {usage}\n"]
+    shown = [option for option in command.params if isinstance(option, click.Option) and not option.hidden]
+    records = [record for option in shown if (record := option.get_help_record(context))]
+    if records:
+        parts.append("\n| option | meaning |\n|---|---|\n")
+        parts += [
+            f"| `{names.replace('|', chr(92) + '|')}` | {text.replace('|', chr(92) + '|')} |\n"
+            for names, text in records
+        ]
+    for name, below in sorted(getattr(command, "commands", {}).items()):
+        parts += _command(below, f"{path} {name}")
+    return parts
+
+
 def _field_texts() -> dict[str, str]:
     body = ast.parse(inspect.getsource(settings.Settings)).body[0]
     assert isinstance(body, ast.ClassDef)
@@ -62,7 +110,13 @@ def _field_texts() -> dict[str, str]:
     return texts
 
 
-PAGES = {"supervision.md": supervision, "problems.md": problems, "settings.md": settings_reference}
+PAGES = {
+    "supervision.md": supervision,
+    "problems.md": problems,
+    "settings.md": settings_reference,
+    "metrics.md": metrics_reference,
+    "cli.md": commands,
+}
 
 
 def main() -> None:

@@ -6,25 +6,29 @@ import shlex
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING
 
 import structlog
 from litestar import Litestar
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
-from litestar.middleware import DefineMiddleware
+from litestar.types import ASGIApp
 
+from licensesvc import logs
 from licensesvc.domain.instants import Instant
 from licensesvc.marketplace.huawei.client import MarketplaceClient
+from licensesvc.metrics import Metrics
 from licensesvc.services.authenticate_software import SoftwareGate
 from licensesvc.services.limit_attempts import Limiter, limits
 from licensesvc.services.outbox_worker import OutboxWorker
+from licensesvc.services.readiness import Readiness
 from licensesvc.services.runtime import Runtime
 from licensesvc.settings import Settings
 from licensesvc.signing import keyset, vault
 from licensesvc.signing.privatefiles import private_directory
 from licensesvc.signing.signer import KeysetSigner
 from licensesvc.storage.migrate import migrate, pending
-from licensesvc.storage.port import Database
+from licensesvc.storage.port import Database, OnBatch
 from licensesvc.storage.sqlite import open_sqlite
 from licensesvc.storage.sqlite_reader import open_sqlite_reader
 from licensesvc.web.admin import admin_router
@@ -32,10 +36,15 @@ from licensesvc.web.callbacks.routes import callback_routes
 from licensesvc.web.docs import openapi_config, problem_kind
 from licensesvc.web.forwarded import ForwardedFor
 from licensesvc.web.health import healthz, readyz
+from licensesvc.web.metrics_page import MetricsDoor
 from licensesvc.web.native.routes import jwks, native_router
+from licensesvc.web.observed import Observed
 from licensesvc.web.openapi_compat.routes import compatible_routes
 from licensesvc.web.problems import problem_response
 from licensesvc.web.request_ids import RequestIds
+
+if TYPE_CHECKING:
+    from licensesvc.web.traced import Tracing
 
 _log = structlog.get_logger(__name__)
 
@@ -71,13 +80,13 @@ def require_data(settings: Settings) -> None:
         )
 
 
-async def open_database(settings: Settings) -> Database:
+async def open_database(settings: Settings, on_batch: OnBatch | None = None) -> Database:
     """Open the database that the settings name."""
     if not settings.database_url:
-        return await open_sqlite(settings.database_file, chain=settings.node)
+        return await open_sqlite(settings.database_file, chain=settings.node, on_batch=on_batch)
     from licensesvc.storage.postgres import open_postgres  # noqa: PLC0415 - asyncpg is an extra
 
-    return await open_postgres(settings.database_url, chain=settings.node)
+    return await open_postgres(settings.database_url, chain=settings.node, on_batch=on_batch)
 
 
 async def open_reader(settings: Settings) -> Database:
@@ -98,11 +107,13 @@ async def migrate_database(settings: Settings) -> list[str]:
 
 @asynccontextmanager
 async def open_runtime(
-    settings: Settings, opening: Callable[[Settings], Awaitable[Database]] = open_database
+    settings: Settings,
+    opening: Callable[[Settings], Awaitable[Database]] = open_database,
+    on_sign: Callable[[float], None] | None = None,
 ) -> AsyncIterator[Runtime]:
     """Load the keys and open the database; raises NotReady, and what loading keys or opening the database raises."""
     require_data(settings)
-    signer = KeysetSigner(keyset.load(settings.signing_keys_file))
+    signer = KeysetSigner(keyset.load(settings.signing_keys_file), on_sign=on_sign)
     secrets_vault = vault.load(settings.vault_keys_file)
     repair = f"run `licensesvc migrate --data-dir {shlex.quote(settings.data_dir)}`"
     if not settings.database_url and not settings.database_file.exists():  # opening it would make it
@@ -124,8 +135,16 @@ async def open_runtime(
         await db.close()
 
 
-def create_app(rt: Runtime, settings: Settings, *, outbox: bool = True) -> Litestar:
+def create_app(
+    rt: Runtime,
+    settings: Settings,
+    *,
+    outbox: bool = True,
+    readiness: Readiness | None = None,
+    tracing: "Tracing | None" = None,
+) -> Litestar:
     """Put the application together; its lifespan runs the outbox, unless a command uses it for a moment."""
+    ready = readiness or create_readiness(rt, settings)
     gate = SoftwareGate(rt, settings.lock_scope)
     limiter = Limiter(
         rt,
@@ -135,7 +154,7 @@ def create_app(rt: Runtime, settings: Settings, *, outbox: bool = True) -> Lites
             seats_given_back=settings.limit_seats_given_back,
         ),
     )
-    client = MarketplaceClient()
+    client = MarketplaceClient(around=tracing.call) if tracing else MarketplaceClient()
     worker = OutboxWorker(rt, client)
 
     @asynccontextmanager
@@ -170,13 +189,52 @@ def create_app(rt: Runtime, settings: Settings, *, outbox: bool = True) -> Lites
             "settings": Provide(lambda: settings, sync_to_thread=False),
             "gate": Provide(lambda: gate, sync_to_thread=False),
             "limiter": Provide(lambda: limiter, sync_to_thread=False),
+            "readiness": Provide(lambda: ready, sync_to_thread=False),
         },
         exception_handlers={HTTPException: problem_response, Exception: problem_response},
-        middleware=[RequestIds, DefineMiddleware(ForwardedFor, trusted=settings.trusted_networks)],
         openapi_config=openapi_config(),
         lifespan=[working],
         logging_config=None,
     )
+
+
+def create_readiness(rt: Runtime, settings: Settings) -> Readiness:
+    """The checks behind `/readyz`."""
+    return Readiness(rt, settings.data, settings.least_free_mib * 1024 * 1024)
+
+
+@asynccontextmanager
+async def open_observed_app(rt: Runtime, settings: Settings, metrics: Metrics) -> AsyncIterator[ASGIApp]:
+    """What a server serves: the application with request ids, access line, metrics, and traces where they are configured."""
+    readiness = create_readiness(rt, settings)
+    tracing = _open_tracing(settings)
+    app = create_app(rt, settings, readiness=readiness, tracing=tracing)
+    observed = Observed(app, metrics, logs.access_logger(settings.log_level))
+    traced: ASGIApp = observed
+    if tracing:
+        from licensesvc.web.traced import Traced  # noqa: PLC0415 - an extra
+
+        traced = Traced(observed, tracing)
+    try:
+        named = RequestIds(ForwardedFor(traced, settings.trusted_networks))
+        yield MetricsDoor(named, rt, metrics, readiness, settings.metrics_port)
+    finally:
+        if tracing:
+            await asyncio.to_thread(tracing.close)
+
+
+def _open_tracing(settings: Settings) -> "Tracing | None":
+    if not settings.otlp_endpoint:
+        return None
+    missing = "otlp_endpoint is set: install licensesvc[telemetry], or unset it"
+    try:
+        from licensesvc.web.traced import TelemetryMissing, open_tracing  # noqa: PLC0415 - an extra
+    except ImportError:
+        raise NotReady(missing) from None
+    try:
+        return open_tracing(settings.otlp_endpoint, settings.node)
+    except TelemetryMissing:
+        raise NotReady(missing) from None
 
 
 def _report(task: asyncio.Task[None]) -> None:

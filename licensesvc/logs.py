@@ -1,37 +1,52 @@
 """One log pipeline: our records and those of libraries become JSON lines on stderr, secrets masked.
 
+The access line has a shorter way to the same place, for it is written with every request and holds only what our own code chose.
+
 Codes, tokens, signatures and fingerprints never belong into a record; the processor here is the last net, not the rule.
 """
 
 import logging
 import re
 import sys
+from collections.abc import Mapping
+from contextvars import ContextVar
 from typing import Any, Final
 
+import msgspec
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 MASK: Final = "***"
 
 _SECRET_NAMES: Final = re.compile(
-    r"secret|password|authorization|auth_?token|access_key|fingerprint|^code$|license_code|signature|dsn|database_url",
+    r"secret|password|passphrase|authorization|cookie|auth_?token|access_?key|(?:callback|private|signing|vault)_?key"
+    r"|fingerprint|nonce|^code$|license_?code|signature|body-sign|dsn|database_url|smtp_url|e?mail|mobile|phone|real_?name",
     re.IGNORECASE,
 )
 _SECRET_TEXTS: Final = re.compile(
-    r"lsa_[a-z2-7]{8}_[A-Za-z0-9_-]{43}"  # admin tokens
-    r"|\b(?!PL)(?i:[A-Z][A-Z0-9]{1,7}(?:-[0-9A-Z]{5}){5})\b"  # our license codes
+    r"ls[a-z]_[a-z2-7]{8}_[A-Za-z0-9_-]{43}"  # tokens
+    r"|\b(?!PL)[A-Za-z][A-Za-z0-9]{1,7}(?:-[0-9A-Za-z]{5}){5}\b"  # our license codes
+    r"|\b[Ll][Ss][0-9A-Za-z]{25}\b"  # the same without dashes, behind the prefix that products have unless told otherwise
     r"|\bPL[0-9A-Za-z]{6,62}\b"  # the marketplace's
-    r"|eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+"  # signed documents
-    r"|(?<=Signature=)[0-9a-f]{64}"
-    r"|(?<=authToken=)[^&\s\"]+"
-    r"|(?<=://)[^/@\s]+:[^/@\s]+(?=@)"  # credentials in a URL
+    r"|\bAK[A-Z2-7]{18}\b"  # access keys
+    r"|eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*"  # signed documents
+    r"|AGE-SECRET-KEY-1[0-9A-Z]+"
+    r"|(?i:(?<=signature=)|(?<=authtoken=)|(?<=access=)|(?<=nonce=)|(?<=[?& ]code=)|(?<=password=)|(?<=bearer )|(?<=basic ))[^&\s,\"']+"
+    r"|(?<=sign_type=\"HMAC-SHA256\", signature=\")[^\"]+"  # Body-Sign
+    r"|(?<=://)[^/@\s]+:[^/\s]+(?=@)"  # credentials in a URL
+    r"|[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+"  # mail addresses
+    r"|(?<![0-9A-Za-z])(?:\+?86[- ]?)?1[3-9][0-9]{9}(?![0-9A-Za-z])"  # mobile numbers
 )
+
+request_facts: ContextVar[Mapping[str, str] | None] = ContextVar("request_facts", default=None)
+"""What names the request under way; every record that is made meanwhile carries it."""
 
 
 def configure(level: str) -> None:
     """Send everything at `level` and above to stderr as JSON lines."""
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        _of_request,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -60,6 +75,33 @@ def configure(level: str) -> None:
     # These write values of statements, or one line a request.
     for name, least in {"aiosqlite": "WARNING", "httpx2": "WARNING", "httpcore2": "WARNING"}.items():
         logging.getLogger(name).setLevel(least)
+
+
+def access_logger(level: str) -> Any:
+    """A structlog logger for records without secrets: `info(event, **facts)` is one JSON line on stderr, if `level` lets it."""
+    return structlog.wrap_logger(
+        structlog.BytesLogger(sys.stderr.buffer),
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _as_json,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        cache_logger_on_first_use=True,
+    )
+
+
+def looks_secret(text: str) -> bool:
+    """Whether `redact` would mask a part of it."""
+    return _SECRET_TEXTS.search(text) is not None
+
+
+def _as_json(_logger: WrappedLogger, _method: str, event: EventDict) -> bytes:
+    return msgspec.json.encode(event)
+
+
+def _of_request(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    return {**facts, **event} if (facts := request_facts.get()) else event
 
 
 def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -59,6 +59,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Wrong admin tokens a minute for one client address."""
     limit_seats_given_back: Count = 1_000
     """Seats of one license that may be given back an hour; twice its seats if that is more."""
+    metrics_port: Annotated[int, msgspec.Meta(ge=1, le=65535)] | None = None
+    """Port that serves `/metrics` and nothing else; unset = only the control socket does."""
+    metrics_host: str = "127.0.0.1"
+    """Address of `metrics_port`; metrics tell what you sell, so keep it inside."""
+    otlp_endpoint: str = ""
+    """Where traces go (OTLP over HTTP, `http://…:4318/v1/traces`); empty = no traces. Needs the extra `telemetry`."""
+    least_free_mib: Annotated[int, msgspec.Meta(ge=0)] = 64
+    """`/readyz` turns red when the file system of the data directory has less free (MiB)."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severe log record that is written (JSON lines on stderr)."""
 

@@ -28,6 +28,7 @@ from licensesvc.services.receive_order import ReceivedLine, receive_line
 from licensesvc.services.runtime import Runtime
 from licensesvc.settings import Settings
 from licensesvc.storage.credentials import Scope
+from licensesvc.web.forwarded import ForwardedFor
 from tests.support_web import Clock, open_test_runtime, started
 
 KEY = "0123456789abcdef-demo-key"
@@ -178,10 +179,13 @@ async def open_edge(directory: Path, *, lock_scope: str = "key-and-address") -> 
     """The application as the server puts it together, its lifespan running."""
     clock = Clock()
     async with open_test_runtime(directory, clock) as rt:
-        app = create_app(rt, Settings(data_dir=str(directory / "data"), lock_scope=lock_scope))
+        settings = Settings(data_dir=str(directory / "data"), lock_scope=lock_scope)
+        app = create_app(rt, settings)
         shop = await open_shop(rt, seats=2)
         async with started(app):
-            yield Edge(app=app, rt=rt, clock=clock, shop=shop, pair=await shop.pair())
+            yield Edge(
+                app=ForwardedFor(app, settings.trusted_networks), rt=rt, clock=clock, shop=shop, pair=await shop.pair()
+            )
 
 
 async def rows(rt: Runtime, *tables: str) -> list[int]:

@@ -16,6 +16,7 @@ from licensesvc.app import create_app, open_runtime
 from licensesvc.marketplace.huawei import aksk
 from licensesvc.services.runtime import Runtime
 from licensesvc.settings import Settings
+from licensesvc.web.forwarded import ForwardedFor
 from tests.support_load import ACTIVATE
 from tests.support_stock import Stock, make_stock
 from tests.support_web import Clock, started
@@ -83,4 +84,4 @@ async def open_limited(directory: Path, *, seats: int = 1, **settings: Any) -> A
         rt = dataclasses.replace(opened, clock=clock)
         app = create_app(rt, configured)
         async with started(app):
-            yield Limited(app, rt, stock, clock)
+            yield Limited(ForwardedFor(app, configured.trusted_networks), rt, stock, clock)

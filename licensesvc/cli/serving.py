@@ -11,6 +11,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -19,13 +20,15 @@ import uvicorn
 import uvloop
 
 from licensesvc import logs
-from licensesvc.app import create_app, open_runtime, require_data
+from licensesvc.app import open_database, open_observed_app, open_runtime, require_data
 from licensesvc.cli.control import ControlMark, listen_control
 from licensesvc.cli.datalock import data_lock
 from licensesvc.cli.draining import Drain
 from licensesvc.cli.errors import Failure
 from licensesvc.cli.patience import Patience, PatientProtocol
+from licensesvc.cli.sdnotify import READY, STOPPING, keep_alive, notify
 from licensesvc.cli.tls import Certificate, certificate_of
+from licensesvc.metrics import Metrics
 from licensesvc.settings import Settings
 
 if TYPE_CHECKING:
@@ -51,22 +54,34 @@ def serve_data(settings: Settings) -> None:
     require_data(settings)
     certificate = certificate_of(settings)
     _allow_descriptors(4 * settings.max_connections + SPARE_DESCRIPTORS)
-    with data_lock(settings.lock_file) as lock, listen_tcp(settings.host, settings.port) as tcp:
+    with ExitStack() as opened:
+        lock = opened.enter_context(data_lock(settings.lock_file))
+        tcp = opened.enter_context(listen_tcp(settings.host, settings.port))
+        metrics = None
+        if settings.metrics_port is not None:
+            metrics = opened.enter_context(listen_tcp(settings.metrics_host, settings.metrics_port))
         lock.tell(f"licensesvc serve (process {os.getpid()}) on {url_of(tcp, tls=certificate is not None)}")
-        uvloop.run(_serve_data(settings, tcp, certificate))
+        uvloop.run(_serve_data(settings, tcp, metrics, certificate))
 
 
-async def _serve_data(settings: Settings, tcp: socket.socket, certificate: Certificate | None) -> None:
+async def _serve_data(
+    settings: Settings, tcp: socket.socket, metrics_tcp: socket.socket | None, certificate: Certificate | None
+) -> None:
     url = url_of(tcp, tls=certificate is not None)
     if certificate is not None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload, certificate)
-    async with open_runtime(settings) as rt:
+    metrics = Metrics()
+    opening = partial(open_database, on_batch=metrics.batch)
+    async with (
+        open_runtime(settings, opening, on_sign=metrics.signed) as rt,
+        open_observed_app(rt, settings, metrics) as observed,
+    ):
         with listen_control(settings.control_socket) as control:
-            app = ControlMark(create_app(rt, settings), control.getsockname())
             await run_server(
-                app,
-                [tcp, control],
+                ControlMark(observed, control.getsockname()),
+                [tcp],
                 f"licensesvc ready on {url} - API page {url}/schema",
+                inside=[control] if metrics_tcp is None else [control, metrics_tcp],
                 tls=certificate.context if certificate is not None else None,
                 patience=Patience(connections=settings.max_connections),
                 drain_s=settings.drain_seconds,
@@ -124,13 +139,14 @@ async def run_server(
     sockets: Sequence[socket.socket],
     ready_line: str,
     *,
+    inside: Sequence[socket.socket] = (),
     tls: ssl.SSLContext | None = None,
     patience: Patience = Patience(),  # noqa: B008 - a frozen value
     drain_s: float = 0.0,
 ) -> None:
     """Serve until SIGINT or SIGTERM, and `drain_s` longer; `ready_line` goes to stdout once requests are answered.
 
-    With `tls` everything but a Unix socket speaks it.
+    With `tls` the `sockets` speak it; those `inside` the installation stay plain.
     """
     drain = Drain(app)
     config = uvicorn.Config(
@@ -151,6 +167,7 @@ async def run_server(
     server = _Server(
         config,
         lambda: print(ready_line, flush=True),  # noqa: T201 - what a starter waits for
+        secure=sockets if tls is not None else (),
         tls=tls,
         handshake_s=patience.head_s,
         drain=drain,
@@ -160,19 +177,20 @@ async def run_server(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, server.handle_exit)
     try:
-        await server.serve(sockets=list(sockets))
+        await server.serve(sockets=[*sockets, *inside])
     except SystemExit:
         raise Failure("the application could not start; the log above says why") from None
 
 
 class _Server(uvicorn.Server):
-    """Speaks TLS on some of its sockets, tells when it has started, and drains before it stops."""
+    """Speaks TLS on some of its sockets, tells a starter and systemd when it has started and stops, and drains before."""
 
     def __init__(
         self,
         config: uvicorn.Config,
         ready: Callable[[], None],
         *,
+        secure: Sequence[socket.socket],
         tls: ssl.SSLContext | None,
         handshake_s: float,
         drain: Drain,
@@ -180,17 +198,18 @@ class _Server(uvicorn.Server):
     ) -> None:
         super().__init__(config)
         self._ready = ready
+        self._secure = secure
         self._tls = tls
         self._handshake_s = handshake_s
         self._drain = drain
         self._drain_s = drain_s
         self._stop_at: float | None = None
+        self._alive: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        secure = [s for s in sockets or () if self._tls is not None and s.family != socket.AF_UNIX]
-        await super().startup(sockets=[s for s in sockets or () if s not in secure])
+        await super().startup(sockets=[s for s in sockets or () if s not in self._secure])
         loop = asyncio.get_running_loop()
-        for listening in secure:
+        for listening in self._secure:
             self.servers.append(
                 await loop.create_server(
                     self._connection,
@@ -202,6 +221,14 @@ class _Server(uvicorn.Server):
                 )
             )
         self._ready()
+        notify(READY)
+        self._alive = asyncio.create_task(keep_alive(), name="watchdog")
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        notify(STOPPING)
+        await super().shutdown(sockets=sockets)
+        if self._alive:
+            self._alive.cancel()
 
     async def on_tick(self, counter: int) -> bool:
         if not await super().on_tick(counter):

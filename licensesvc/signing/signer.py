@@ -3,6 +3,9 @@
 In: signing of prepared bytes, following a rotation. Out: preparing them (`envelope`), keeping keys (`keyset`).
 """
 
+import time
+from collections.abc import Callable
+
 from cryptography.exceptions import InvalidSignature
 
 from licensesvc.signing.envelope import kid_of
@@ -16,8 +19,10 @@ class ForeignKid(Exception):
 class KeysetSigner:
     """Signs with the keys of a keyset; `keyset` is replaced when the keys have rotated."""
 
-    def __init__(self, keyset: Keyset) -> None:
+    def __init__(self, keyset: Keyset, *, on_sign: Callable[[float], None] | None = None) -> None:
+        """`on_sign` is told the duration of each signature, in seconds."""
         self.keyset = keyset
+        self._on_sign = on_sign
 
     @property
     def kid(self) -> str:
@@ -33,7 +38,11 @@ class KeysetSigner:
         key = self.keyset.find(kid_of(signing_input))
         if key is None or key.status is KeyStatus.COMPROMISED:
             raise ForeignKid
-        return key.private.sign(signing_input)
+        began = time.perf_counter()
+        signature = key.private.sign(signing_input)
+        if self._on_sign:
+            self._on_sign(time.perf_counter() - began)
+        return signature
 
     def made(self, signing_input: bytes, signature: bytes) -> bool:
         """Whether a key of ours, whatever its status, made this signature of these bytes."""

@@ -15,6 +15,7 @@ _VIEW = (
     " s.expiry_source, s.settled_at, s.frozen_at, s.suspended_at, s.last_seen_at, s.seats, s.seats_taken"
 )
 _FROM = "licenses l JOIN license_states s ON s.license_id = l.id"
+_EACH_STATE = ", ".join(f"count(*) FILTER (WHERE state = '{state}') AS {state.lower()}" for state in LicenseState)
 
 
 class LoadedLicense(msgspec.Struct, frozen=True, kw_only=True):
@@ -256,3 +257,10 @@ async def store_seen(tx: Tx, seen: Sequence[tuple[int, Instant]]) -> None:
         " WHERE license_id = $1 AND (last_seen_at IS NULL OR last_seen_at < CAST($2 AS bigint))",
         seen,
     )
+
+
+async def count_by_state(tx: Tx) -> dict[LicenseState, int]:
+    """How many licenses are in each stored state; reads the whole narrow table (once: GROUP BY would sort it), so ask seldom."""
+    row = await tx.one(f"SELECT {_EACH_STATE} FROM license_states")
+    assert row is not None
+    return {state: row[state.lower()] for state in LicenseState}

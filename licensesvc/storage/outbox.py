@@ -81,3 +81,22 @@ async def give_up(tx: Tx, item_id: int, *, now: Instant, error: str) -> None:
         now,
         error,
     )
+
+
+class Backlog(msgspec.Struct, frozen=True, kw_only=True):
+    """What is not done: open items, since when the oldest one is, and items given up."""
+
+    waiting: int
+    oldest_at: Instant | None
+    given_up: int
+
+
+async def backlog(tx: Tx) -> Backlog:
+    """Count what is open or was given up."""
+    waiting = await tx.one(
+        "SELECT count(*) AS items, min(created_at) AS oldest_at FROM outbox WHERE done_at IS NULL AND given_up_at IS NULL"
+    )
+    given_up = await tx.one("SELECT count(*) AS items FROM outbox WHERE given_up_at IS NOT NULL")
+    assert waiting is not None
+    assert given_up is not None
+    return Backlog(waiting=waiting["items"], oldest_at=waiting["oldest_at"], given_up=given_up["items"])

@@ -114,6 +114,10 @@ class Database(Protocol):
     def engine(self) -> Engine:
         """Which engine this is."""
 
+    @property
+    def waiting(self) -> int:
+        """Commands that wait for the writer, of at most `writer.QUEUE_LIMIT`."""
+
     async def read(self, fn: Callable[[Tx], Awaitable[T]], /) -> T:
         """Run `fn` on one consistent snapshot, taken at its first statement, that cannot write."""
 

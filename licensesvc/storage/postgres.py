@@ -229,6 +229,10 @@ class _PostgresDatabase:
         self._pool = pool
         self._closing: asyncio.Task[None] | None = None
 
+    @property
+    def waiting(self) -> int:
+        return self._writer.waiting
+
     async def read(self, fn: Callable[[Tx], Awaitable[T]], /) -> T:
         if self._closing:
             raise StorageUnavailable("the database is closed")

@@ -197,6 +197,10 @@ class _SqliteDatabase:
             self._idle.put_nowait(connection)
         self._closing: asyncio.Task[None] | None = None
 
+    @property
+    def waiting(self) -> int:
+        return self._writer.waiting
+
     async def read(self, fn: Callable[[Tx], Awaitable[T]], /) -> T:
         if self._closing:
             raise StorageUnavailable("the database is closed")

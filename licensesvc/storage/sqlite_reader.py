@@ -34,6 +34,7 @@ class _SqliteReader:
     """One reading function at a time: its callers are commands, not requests."""
 
     engine: Engine = "sqlite"
+    waiting = 0
 
     def __init__(self, connection: aiosqlite.Connection) -> None:
         self._connection = connection

@@ -8,6 +8,7 @@ while it still waits, or carried out whole and only its answer dropped.
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -68,7 +69,7 @@ class Guard:
 
 @dataclass(slots=True, eq=False)
 class _Job:
-    """A command waiting since `since` (seconds of the event loop) for its answer."""
+    """A command waiting since `since` (`time.perf_counter`: the event loop's own clock may count in milliseconds) for its answer."""
 
     verb: Verb[Any, Any]
     command: Any
@@ -102,6 +103,11 @@ class Writer:
         self._closed = False
         self._task = self._loop.create_task(self._work(), name="storage-writer")
 
+    @property
+    def waiting(self) -> int:
+        """See `Database.waiting`."""
+        return len(self._waiting)
+
     async def write(self, fn: Callable[[Tx], Awaitable[T]]) -> T:
         """See `Database.write`."""
         result: T = await self.submit(_alone, fn)
@@ -113,7 +119,7 @@ class Writer:
             raise StorageUnavailable("the database is closed")
         if len(self._waiting) >= QUEUE_LIMIT:
             raise StorageUnavailable(f"{QUEUE_LIMIT} writes are waiting already")
-        job = _Job(verb, command, self._loop.time(), self._loop.create_future())
+        job = _Job(verb, command, time.perf_counter(), self._loop.create_future())
         self._waiting.append(job)
         self._wake.set()
         result: R = await job.answer
@@ -176,17 +182,17 @@ class Writer:
         for job in jobs:
             groups.setdefault(job.verb, []).append(job)
         answers: list[tuple[_Job, Any]] = []
-        started = self._loop.time()
+        started = time.perf_counter()
         try:
             tx = await self._session.begin()
             for verb, group in groups.items():
                 results = await verb(tx, [job.command for job in group])
                 answers += zip(group, results, strict=True)
-            decided = self._loop.time()
+            decided = time.perf_counter()
             await self._session.commit()
         except BaseException:
             await self._session.rollback()
             raise
         if self._on_batch:
-            self._on_batch(len(jobs), started - jobs[0].since, self._loop.time() - decided)
+            self._on_batch(len(jobs), started - jobs[0].since, time.perf_counter() - decided)
         return answers

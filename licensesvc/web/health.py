@@ -1,10 +1,9 @@
-"""`/healthz`: the process answers. `/readyz`: it can serve, i.e. its database answers."""
+"""`/healthz`: the process answers. `/readyz`: it can serve; if not, a line for each reason."""
 
 from litestar import MediaType, Response, get
 from litestar.di import NamedDependency
 
-from licensesvc.services.runtime import Runtime
-from licensesvc.storage.port import StorageError, Tx
+from licensesvc.services.readiness import Readiness
 
 
 @get("/healthz", media_type=MediaType.TEXT, include_in_schema=False)
@@ -14,14 +13,9 @@ async def healthz() -> str:
 
 
 @get("/readyz", media_type=MediaType.TEXT, include_in_schema=False)
-async def readyz(runtime: NamedDependency[Runtime]) -> Response[str]:
-    """Say whether requests can be served, with the reason if not."""
-    try:
-        await runtime.db.read(_answer)
-    except StorageError as error:
-        return Response(f"database: {error}\n", status_code=503)
+async def readyz(readiness: NamedDependency[Readiness]) -> Response[str]:
+    """Say whether requests can be served, with the reasons if not."""
+    reasons = await readiness.reasons()
+    if reasons:
+        return Response("".join(f"{reason}\n" for reason in reasons), status_code=503)
     return Response("ready\n", status_code=200)
-
-
-async def _answer(tx: Tx) -> None:
-    await tx.one("SELECT 1 AS alive")

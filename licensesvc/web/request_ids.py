@@ -10,6 +10,8 @@ from typing import Final, cast
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
+from licensesvc.logs import looks_secret
+
 HEADER: Final = b"x-request-id"
 
 _SCOPE_KEY: Final = "licensesvc.request_id"
@@ -17,7 +19,10 @@ _ACCEPTED: Final = re.compile(rb"[A-Za-z0-9-]{1,64}")
 
 
 class RequestIds:
-    """Echoes an `X-Request-Id` of 1 to 64 letters, digits and dashes; makes one where there is none, or another text."""
+    """Echoes an `X-Request-Id` of 1 to 64 letters, digits and dashes; makes one where there is none, or another text.
+
+    A text that looks like a license code is not taken either: names stand in logs.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -27,8 +32,9 @@ class RequestIds:
         if scope["type"] != ScopeType.HTTP:
             await self._app(scope, receive, send)
             return
-        given = dict(scope["headers"]).get(HEADER, b"")
-        name = given if _ACCEPTED.fullmatch(given) else uuid.uuid4().hex.encode()
+        name = dict(scope["headers"]).get(HEADER, b"")
+        if not _ACCEPTED.fullmatch(name) or looks_secret(name.decode()):
+            name = uuid.uuid4().hex.encode()
         scope[_SCOPE_KEY] = name.decode()  # type: ignore[typeddict-unknown-key]  # ASGI leaves room for more keys
 
         async def named(message: Message) -> None:

@@ -17,7 +17,7 @@ from tests.support_stock import Stock, make_stock
 DOCS = CHECKOUT / "docs"
 PAGES = sorted(
     [
-        CHECKOUT / "README.md",
+        *CHECKOUT.glob("*.md"),
         *DOCS.rglob("*.md"),
         *(CHECKOUT / "keys").glob("*.md"),
         *(CHECKOUT / "deploy").glob("*.md"),
@@ -59,6 +59,18 @@ def test_every_make_target_that_the_readme_names_exists():
     assert {"run", "demo", "test"} <= named <= targets
 
 
+def test_the_chinese_readme_has_the_commands_of_the_english_one():
+    english, chinese = (
+        set(
+            re.findall(
+                r"^(?:make|node|python3|sh|\.venv)\b.*$", (CHECKOUT / name).read_text(encoding="utf-8"), re.MULTILINE
+            )
+        )
+        for name in ("README.md", "README.zh-CN.md")
+    )
+    assert english == chinese
+
+
 def test_every_command_that_the_documentation_names_exists():
     known = _help_tree([])
     for page in PAGES:
@@ -81,16 +93,19 @@ def _help_tree(path: list[str]) -> set[str]:
 
 @pytest.fixture(scope="module")
 def stock(tmp_path_factory) -> Stock:
-    return asyncio.run(make_stock(tmp_path_factory.mktemp("docs") / "data", licenses=2))
+    return asyncio.run(make_stock(tmp_path_factory.mktemp("docs") / "data", licenses=len(EXAMPLES)))
 
 
-@pytest.mark.parametrize("program", ["activate.py", "activate.sh"])
+EXAMPLES = ["activate.py", "activate.sh", "activate.mjs"]
+
+
+@pytest.mark.parametrize("program", EXAMPLES)
 def test_a_signing_example_activates_a_code_on_a_real_server(program: str, stock: Stock, tmp_path: Path):
-    needed = {"activate.py": [], "activate.sh": ["curl", "openssl"]}[program]
+    needed = {"activate.py": [], "activate.sh": ["curl", "openssl"], "activate.mjs": ["node"]}[program]
     if absent := [tool for tool in needed if shutil.which(tool) is None]:
         pytest.skip(f"not installed: {', '.join(absent)}")
-    interpreter = sys.executable if program.endswith(".py") else "sh"
-    code = list(stock.licenses)[0 if program.endswith(".py") else 1]
+    interpreter = {".py": sys.executable, ".sh": "sh", ".mjs": "node"}[Path(program).suffix]
+    code = list(stock.licenses)[EXAMPLES.index(program)]
     with running(*serving(stock.data_dir), log=tmp_path / "server.log") as server:
         arguments = [f"http://127.0.0.1:{server.port}", stock.access_key, stock.secret_key, code]
         done = subprocess.run(

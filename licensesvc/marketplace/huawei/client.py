@@ -5,6 +5,8 @@ In: order/query over strict TLS with bounds and fail-over. Out: retries (the out
 
 import asyncio
 import ssl
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote, urlencode
@@ -44,7 +46,14 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
 class MarketplaceClient:
     """A pool of connections to marketplaces, shared by all accounts; use as an async context manager."""
 
-    def __init__(self, tls: ssl.SSLContext | None = None, total_seconds: float = TOTAL_SECONDS) -> None:
+    def __init__(
+        self,
+        tls: ssl.SSLContext | None = None,
+        total_seconds: float = TOTAL_SECONDS,
+        around: Callable[[str], AbstractContextManager[object]] = nullcontext,
+    ) -> None:
+        """`around` gives the context of a call by its name: a span."""
+        self._around = around
         self._total_seconds = total_seconds
         self._http = httpx2.AsyncClient(
             verify=tls or ssl.create_default_context(),
@@ -71,8 +80,9 @@ class MarketplaceClient:
         names = {"orderId": order_id} if line_id is None else {"orderId": order_id, "orderLineId": line_id}
         target = f"{ORDER_QUERY_PATH}?{urlencode(names, quote_via=quote)}"
         try:
-            async with asyncio.timeout(self._total_seconds):
-                status, body = await self._get(account, target, now)
+            with self._around("order/query"):
+                async with asyncio.timeout(self._total_seconds):
+                    status, body = await self._get(account, target, now)
         except (TimeoutError, httpx2.TransportError) as error:
             raise MarketplaceUnreachable(f"{type(error).__name__}: {error}") from error
         try:

@@ -9,6 +9,7 @@ from litestar.handlers import BaseRouteHandler
 from licensesvc.services.authenticate_admin import COMMAND_LINE, Administrator, authenticate_admin
 from licensesvc.storage.credentials import Role
 from licensesvc.web.asgi import client_address
+from licensesvc.web.observed import tell_caller
 from licensesvc.web.problems import Refusal
 
 CONTROL: Final = "licensesvc.control"
@@ -30,6 +31,7 @@ async def authenticated(connection: ASGIConnection[Any, Any, Any, Any], handler:
         raise Refusal(
             "UNAUTHENTICATED", "send the header Authorization: Bearer with a live admin token", headers=_CHALLENGE
         )
+    tell_caller(connection.scope, administrator.name)
     needed = handler.opt.get("role", Role.OWNER)
     if not administrator.may(needed):
         raise Refusal("FORBIDDEN", f"this needs the role {needed}, the token has {administrator.role}")

@@ -27,6 +27,7 @@ from licensesvc.services.runtime import Runtime
 from licensesvc.storage.port import StorageError
 from licensesvc.strictjson import decode_object
 from licensesvc.web.asgi import BodyTooLarge, CasedName, ClientGone, answer, client_address, only_http, read_body
+from licensesvc.web.observed import tell_caller
 
 MAX_BODY_BYTES: Final = 64 * 1024
 V1_WINDOW: Final = 15 * MINUTE
@@ -97,6 +98,7 @@ class CallbackEndpoint:
             return
         headers = [_JSON]
         if said.door is not None:
+            tell_caller(scope, None, said.door.connection.public_id)
             headers.append((_BODY_SIGN, signature_v1.body_sign(body, said.door.access_key).encode()))
         keeping = asyncio.create_task(self._keep(said, code, body, client_address(http)))
         await asyncio.wait({keeping}, timeout=RECORD_PATIENCE_S)

@@ -21,6 +21,7 @@ from licensesvc.services.limit_attempts import Limiter
 from licensesvc.services.runtime import Runtime
 from licensesvc.storage.port import StorageError
 from licensesvc.web.asgi import BodyTooLarge, ClientGone, answer, client_address, only_http, read_body
+from licensesvc.web.observed import tell_caller
 from licensesvc.web.throttling import limit_headers
 
 MAX_BODY_BYTES: Final = 64 * 1024
@@ -93,7 +94,9 @@ class CompatibleEndpoint:
 
     async def _authenticate(self, scope: HTTPScope, body: bytes) -> Caller:
         signed = aksk.parse_request("POST", scope["raw_path"], scope["query_string"], list(scope["headers"]))
-        return await self._gate.authenticate(signed, body, client_address(scope))
+        caller = await self._gate.authenticate(signed, body, client_address(scope))
+        tell_caller(scope, caller.public_id, caller.connection.public_id)
+        return caller
 
 
 def _is_json(scope: HTTPScope) -> bool:

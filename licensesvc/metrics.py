@@ -1,0 +1,117 @@
+"""What a running server counts and times, in a registry of its own, in the text format that Prometheus scrapes.
+
+In: the metrics, and cheap ways to record into them. Out: who records (edges, writer, signer through callbacks), who may read (`web/metrics_page`).
+
+No label holds what a caller chose: routes are templates, methods those of HTTP, statuses our own.
+"""
+
+import platform
+import sqlite3
+from collections.abc import Mapping
+from typing import Final
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Gauge, Histogram, ProcessCollector
+
+from licensesvc import __version__
+
+CONTENT_TYPE: Final = prometheus_client.CONTENT_TYPE_PLAIN_0_0_4
+UNMATCHED: Final = "(none)"
+"""The route of a request that no route matched."""
+
+_REQUEST_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+_WRITE_S: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5)
+_SIGN_S: Final = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.005, 0.025)
+_COMMANDS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series that nobody reads
+
+
+class Metrics:
+    """The metrics of one process; make one, hand its methods to whoever knows."""
+
+    def __init__(self) -> None:
+        registry = self._registry = CollectorRegistry()
+        self._requests = Histogram(
+            "licensesvc_http_request_duration_seconds",
+            "Requests by route template, from the first byte of the head to the end of the answer; status is `none` when the client left.",
+            ["method", "route", "status"],
+            buckets=_REQUEST_S,
+            registry=registry,
+        )
+        self._by_request: dict[tuple[str, str, int | None], Histogram] = {}
+        self.in_flight = Gauge("licensesvc_http_requests_in_flight", "Requests being served.", registry=registry)
+        self._batch = Histogram(
+            "licensesvc_write_batch_commands", "Commands in one commit.", buckets=_COMMANDS, registry=registry
+        )
+        self._wait = Histogram(
+            "licensesvc_write_wait_seconds",
+            "Longest time that a command of a commit waited for its turn.",
+            buckets=_WRITE_S,
+            registry=registry,
+        )
+        self._commit = Histogram(
+            "licensesvc_write_commit_seconds", "Duration of COMMIT.", buckets=_WRITE_S, registry=registry
+        )
+        self.write_queue = Gauge("licensesvc_write_queue_length", "Commands waiting for the writer.", registry=registry)
+        signing = Histogram(
+            "licensesvc_signing_seconds",
+            "Duration of one Ed25519 signature of a license or receipt.",
+            buckets=_SIGN_S,
+            registry=registry,
+        )
+        self.signed = signing.observe
+        self._licenses = Gauge("licensesvc_licenses", "Licenses by stored state.", ["state"], registry=registry)
+        self._outbox = Gauge(
+            "licensesvc_outbox_items",
+            "Items of the outbox that are open or were given up.",
+            ["state"],
+            registry=registry,
+        )
+        self._outbox_age = Gauge(
+            "licensesvc_outbox_age_seconds", "Age of the oldest open item of the outbox.", registry=registry
+        )
+        self.ready = Gauge("licensesvc_ready", "1 when `/readyz` would answer 200, else 0.", registry=registry)
+        self.disk_free = Gauge(
+            "licensesvc_disk_free_bytes", "Free bytes on the file system of the data directory.", registry=registry
+        )
+        build = Gauge("licensesvc_build_info", "Always 1.", ["version", "python", "sqlite"], registry=registry)
+        build.labels(__version__, platform.python_version(), sqlite3.sqlite_version).set(1)
+        ProcessCollector(registry=registry)
+
+    def request(self, method: str, route: str, status: int | None, seconds: float) -> None:
+        """One request came to its end."""
+        key = (method, route, status)
+        series = self._by_request.get(key)
+        if series is None:
+            known = method if method in _METHODS else "other"
+            series = self._requests.labels(known, route, "none" if status is None else str(status))
+            if known == method:  # a method of the client's invention is not kept
+                self._by_request[key] = series
+        series.observe(seconds)
+
+    def batch(self, commands: int, waited: float, committed: float) -> None:
+        """The storage's `on_batch`: commands of one commit, longest wait (s), duration of COMMIT (s)."""
+        self._batch.observe(commands)
+        self._wait.observe(waited)
+        self._commit.observe(committed)
+
+    def licenses(self, by_state: Mapping[str, int]) -> None:
+        """How many licenses are in each state."""
+        for state, count in by_state.items():
+            self._licenses.labels(state).set(count)
+
+    def outbox(self, *, waiting: int, given_up: int, age_seconds: float) -> None:
+        """What is open in the outbox, and how long the oldest item has been."""
+        self._outbox.labels("open").set(waiting)
+        self._outbox.labels("given_up").set(given_up)
+        self._outbox_age.set(age_seconds)
+
+    def families(self) -> list[prometheus_client.Metric]:
+        """Every metric as it stands."""
+        return list(self._registry.collect())
+
+    def text(self) -> bytes:
+        """The page of `/metrics`."""
+        return prometheus_client.generate_latest(self._registry)

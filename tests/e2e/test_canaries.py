@@ -1,0 +1,346 @@
+"""Planted secrets: a real server at log level debug meets each of them everywhere a caller can put it, and none comes out again.
+
+Searched are the log, every error answer, the metrics and the command lines of the processes, also for encoded forms.
+"""
+
+import base64
+import json
+import secrets
+import socket
+import time
+from pathlib import Path
+from urllib.parse import quote, urlencode
+
+import httpx2
+import msgspec
+import pytest
+import structlog
+
+from licensesvc import logs
+from licensesvc.domain import licensecode
+from licensesvc.marketplace.huawei import aksk, signature_v1, signature_v2
+from licensesvc.signing.tokens import new_token
+from tests.support_edges import ACTIVATE, HEARTBEAT
+
+NUMBER = 40
+"""Fewer canaries than this prove too little."""
+
+
+def invented() -> dict[str, str]:
+    """Texts that look like secrets and belong to nobody here."""
+    own = [licensecode.generate(prefix, secrets.token_bytes) for prefix in ("LS", "LS", "ACME", "X9")]
+    jws = ".".join(base64.urlsafe_b64encode(secrets.token_bytes(24)).decode().rstrip("=") for _ in range(2))
+    return {
+        **{f"own code {number}": code for number, code in enumerate(own)},
+        "own code, small": own[0].lower(),
+        "own code, no dashes": own[1].replace("-", ""),
+        **{f"marketplace code {number}": f"PL{secrets.token_hex(13)}" for number in range(3)},
+        **{f"admin token {number}": new_token("lsa", secrets.token_bytes) for number in range(2)},
+        "session token": new_token("lss", secrets.token_bytes),
+        "AWS-like secret key": secrets.token_urlsafe(32),
+        "access key": "AK" + base64.b32encode(secrets.token_bytes(12)).decode()[:18],
+        "signed document": f"eyJhbGciOiJFZERTQSJ9.{jws}",
+        "fingerprint, MAC": f"00:16:3E:{secrets.token_hex(3)}|WD-{secrets.token_hex(4)}|board",
+        "fingerprint, hex": secrets.token_hex(32),
+        "nonce": secrets.token_hex(16),
+        "authToken": base64.b64encode(secrets.token_bytes(32)).decode(),
+        "Body-Sign": base64.b64encode(secrets.token_bytes(32)).decode(),
+        "signature": secrets.token_hex(32),
+        "URL signature": base64.b64encode(secrets.token_bytes(32)).decode(),
+        "mail address": f"buyer.{secrets.token_hex(4)}@example.cn",
+        "mail address, tagged": f"li+{secrets.token_hex(4)}@mail.example.com",
+        "mobile number": f"138{secrets.randbelow(10**8):08}",
+        "mobile number, +86": f"+86 139{secrets.randbelow(10**8):08}",
+        "DSN": f"postgresql://seller:{secrets.token_hex(8)}@db.internal/licenses",
+        "age key": f"AGE-SECRET-KEY-1{secrets.token_hex(29).upper()}",
+        "password": secrets.token_urlsafe(12),
+    }
+
+
+NAMES = list(invented())
+
+
+def found(text: str, canaries: dict[str, str]) -> list[str]:
+    """Names of the canaries that stand in a text, as they are or in a form that somebody could have given them."""
+    return [
+        name
+        for name, canary in canaries.items()
+        if any(
+            form in text
+            for form in (
+                canary,
+                quote(canary, safe=""),
+                json.dumps(canary)[1:-1],
+                base64.b64encode(canary.encode()).decode().rstrip("=")[:-1],
+                canary.encode().hex(),
+            )
+        )
+    ]
+
+
+class House:
+    """A running server whose every error answer is kept."""
+
+    def __init__(self, url: str, owner: str) -> None:
+        self.url = url
+        self.refused: list[str] = []
+        self.canaries: dict[str, str] = {}
+        self.http = httpx2.Client(base_url=url, trust_env=False, timeout=20)
+        self._bearer = {"Authorization": f"Bearer {owner}"}
+
+    def send(self, method: str, path: str, **request) -> httpx2.Response:
+        answer = self.http.request(method, path, **request)
+        assert answer.status_code < 500, answer.text
+        if answer.status_code >= 400:
+            self.refused.append(answer.text + str(dict(answer.headers)))
+        return answer
+
+    def admin(self, method: str, path: str, body=None, **request) -> dict:
+        answer = self.send(method, f"/admin/v1{path}", json=body, headers=self._bearer, **request)
+        assert answer.is_success, answer.text
+        return answer.json()
+
+    def software(self, path: str, access_key: str, secret: str, fields: dict) -> httpx2.Response:
+        body = msgspec.json.encode(fields)
+        headers = {
+            "Host": self.url.removeprefix("http://"),
+            "X-Sdk-Date": aksk.sdk_date(time.time_ns() // 1_000_000),
+            "Content-Type": "application/json",
+        }
+        signature = aksk.sign(
+            method="POST",
+            path=path,
+            query="",
+            headers=list(headers.items()),
+            body=body,
+            access_key=access_key,
+            secret_key=secret,
+        )
+        return self.send("POST", path, content=body, headers={**headers, "Authorization": signature})
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def use(house: House, data: Path) -> None:
+    """The everyday life of a shop, with every secret that it has."""
+    canaries = house.canaries
+    key, account = secrets.token_urlsafe(24), secrets.token_urlsafe(24)
+    canaries |= {"callback key": key, "API secret": account}
+    for name in ("signing-keys.json", "vault-keys.json"):
+        content = json.loads((data / name).read_text())
+        for number, entry in enumerate(content["keys"]):
+            canaries[f"{name} {number}"] = entry.get("private") or entry.get("secret")
+    canaries["index key"] = json.loads((data / "vault-keys.json").read_text())["index"]
+    connection = house.admin(
+        "POST",
+        "/connections",
+        {
+            "name": "cn",
+            "site": "cn",
+            "base_url": "http://127.0.0.1:9",
+            "callback_key": key,
+            "api_access_key": canaries["access key"],
+            "api_secret": account,
+        },
+    )
+    policy = house.admin("POST", "/policies", {"name": "for good", "term": "PERPETUAL", "seats": 2})
+    product = house.admin(
+        "POST",
+        "/products",
+        {
+            "connection": connection["id"],
+            "policy": policy["id"],
+            "name": "Widget",
+            "marketplace_product_id": "OFFI1",
+            "delivery_kind": "LICENSE_1_0",
+        },
+    )
+    pair = house.admin(
+        "POST",
+        "/credentials",
+        {"connection": connection["id"], "product": product["id"], "scope": "device", "name": "widget"},
+    )
+    canaries |= {"software's access key": pair["access_key"], "software's secret key": pair["secret_key"]}
+    door = f"/callbacks/{connection['id']}"
+    stamp = time.strftime("%Y%m%d%H%M%S", time.gmtime()) + "000"
+    call = {
+        "activity": "getLicense",
+        "businessId": "b1",
+        "customerId": "c1",
+        "customerName": canaries["mail address"],
+        "orderId": "CS1",
+        "productId": "OFFI1",
+        "timeStamp": stamp,
+        "email": canaries["mail address, tagged"],
+        "mobilePhone": canaries["mobile number"],
+    }
+    token = signature_v1.auth_token(call.items(), key)
+    delivered = house.send("GET", f"{door}?{urlencode({**call, 'authToken': token})}")
+    code = delivered.json()["license"]
+    canaries |= {"real authToken": token, "real code": code}
+    canaries["real Body-Sign"] = delivered.headers["body-sign"].partition('signature="')[2].rstrip('"')
+    body = msgspec.json.encode({"activity": "orderNotify", "orderId": "CS1", "orderLineId": "CS1-000001"})
+    now = time.time_ns() // 1_000_000
+    nonce = secrets.token_hex(12)
+    canaries["callback nonce"] = nonce
+    signature = signature_v2.sign_url(body, key, nonce, now)
+    house.send("POST", f"{door}?signature={signature}&timestamp={now}&nonce={nonce}", content=body)
+    for path in (ACTIVATE, ACTIVATE, HEARTBEAT):
+        house.software(path, pair["access_key"], pair["secret_key"], {"license": code})
+    house.software(ACTIVATE, pair["access_key"], "not it", {"license": code})
+    asked = {"code": code, "fingerprint": canaries["fingerprint, MAC"]}
+    house.send("POST", "/v1/activations", json=asked)
+    house.send("POST", "/v1/licenses/validate", json={**asked, "nonce": canaries["nonce"]})
+    document = house.send("POST", "/v1/licenses/document", json={"code": code}).json()["document"]
+    canaries["real document"] = document
+    license_id = house.admin("GET", "/licenses", params={"order_id": "CS1"})["items"][0]["id"]
+    house.admin("GET", f"/licenses/{license_id}/code")
+
+
+def plant(house: House, canary: str) -> None:
+    """One secret in every place of a request where a confused program could put it."""
+    place = quote(canary, safe="")
+    header = canary.encode("ascii")
+    for path in (f"/{place}", f"/v1/activations/{place}", f"/admin/v1/licenses/{place}", f"/callbacks/{place}"):
+        house.send("GET", path)
+    for path in ("/admin/v1/licenses", "/callbacks/con_x", "/healthz", "/nowhere", ACTIVATE):
+        for name in ("code", "authToken", "signature", "q"):
+            house.send("GET", f"{path}?{name}={place}")
+    for name in ("Authorization", "Cookie", "User-Agent", "Referer", "traceparent", "X-Sdk-Date", "Idempotency-Key"):
+        house.send("GET", "/admin/v1/tokens", headers={name: header})
+    house.send("GET", "/admin/v1/tokens", headers={"Authorization": b"Bearer " + header})
+    house.send(
+        "POST", ACTIVATE, json={"license": canary}, headers={"Authorization": b"SDK-HMAC-SHA256 Access=" + header}
+    )
+    wrong = [
+        {"code": canary},
+        {"code": canary, "fingerprint": canary},
+        {"code": [canary]},
+        {"code": 1, "nonce": canary},
+    ]
+    for body in wrong:
+        for path in ("/v1/licenses/document", "/v1/activations", "/v1/licenses/validate"):
+            house.send("POST", path, json=body)
+    for body in (f'{{"code":"{canary}"', f'"{canary}"', canary):
+        house.send("POST", "/v1/activations", content=body.encode(), headers={"Content-Type": "application/json"})
+    house.send("POST", "/v1/activations", content=canary.encode(), headers={"Content-Type": "text/plain"})
+
+
+def test_no_planted_secret_comes_out(data: Path, start, free_port: int, licensesvc, tmp_path: Path):
+    owner = json.loads(
+        licensesvc("admin", "create-token", "--name", "o", "--json", "--data-dir", data, PYTHONUTF8="1").stdout
+    )["token"]
+    server = start(
+        "serve", "--data-dir", data, "--port", 0, LICENSESVC_LOG_LEVEL="debug", LICENSESVC_METRICS_PORT=str(free_port)
+    )
+    house = House(server.url, owner)
+    house.canaries |= {"owner's token": owner, **invented()}
+    with house.http:
+        use(house, data)
+        for canary in list(house.canaries.values()):
+            plant(house, canary)
+    page = httpx2.get(f"http://127.0.0.1:{free_port}/metrics", trust_env=False).text
+    command_line = Path(f"/proc/{server.process.pid}/cmdline").read_bytes().decode()
+    server.stop()
+    log = (tmp_path / "stderr.log").read_text()
+
+    assert len(house.canaries) >= NUMBER
+    assert log.count('"event":"request"') > 30 * NUMBER
+    assert len(house.refused) > 20 * NUMBER
+    assert "licensesvc_licenses" in page
+    assert "serve" in command_line
+    for place, text in {"log": log, "metrics": page, "/proc": command_line}.items():
+        assert found(text, house.canaries) == [], place
+    for answer in house.refused:
+        assert found(answer, house.canaries) == [], answer
+
+
+@pytest.mark.parametrize("command", ["serve", "check-config", "migrate", "audit"])
+def test_a_dsn_stays_inside_however_the_start_fails(data: Path, licensesvc, command: str):
+    canary = {"password": secrets.token_hex(8)}
+    dsn = f"postgresql://seller:{canary['password']}@127.0.0.1:9/licenses"
+    outcome = licensesvc(command, "--data-dir", data, LICENSESVC_DATABASE_URL=dsn, LICENSESVC_LOG_LEVEL="debug")
+
+    assert outcome.returncode != 0
+    assert found(outcome.stdout + outcome.stderr, canary) == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_search_finds_what_leaks(name: str):
+    """The control: a log that held the secret, in any form, would not pass."""
+    canary = invented()[name]
+    for leaked in (canary, quote(canary, safe=""), json.dumps({"x": canary}), canary.encode().hex()):
+        assert found(f"… {leaked} …", {name: canary}) == [name]
+    assert found(base64.b64encode(canary.encode()).decode(), {name: canary}) == [name]
+    assert found("…", {name: canary}) == []
+
+
+SHAPELESS = {"AWS-like secret key", "fingerprint, MAC", "fingerprint, hex", "nonce", "password"}
+"""Random texts without a form of their own: only the names beside them tell."""
+NAMED = {
+    "authToken": "authToken={}",
+    "Body-Sign": 'sign_type="HMAC-SHA256", signature="{}"',
+    "signature": "Access=x, Signature={}",
+    "URL signature": "GET /?signature={}&timestamp=1",
+    "password": "password={}",
+    "nonce": "/x?nonce={}",
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_last_net_masks_a_secret_that_reached_a_record(name: str):
+    canary = invented()[name]
+    if name not in SHAPELESS or name in NAMED:
+        text = f"refused: {NAMED.get(name, '{}').format(canary)} (again)"
+        record = {"event": text, "deep": [{"x": (text,)}], "exception": f"Traceback\nValueError: {text}"}
+        assert found(str(logs.redact(None, "info", record)), {name: canary}) == []
+    for field in (
+        "fingerprint",
+        "secret_key",
+        "api_secret",
+        "password",
+        "nonce",
+        "code",
+        "license_code",
+        "authorization",
+    ):
+        assert logs.redact(None, "info", {"event": "x", field: canary, "deep": {field: canary}}) == {
+            "event": "x",
+            field: logs.MASK,
+            "deep": {field: logs.MASK},
+        }
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "GET /v1/activations/{activation_id} 200",
+        "lic_01J5Z6Q8W9X0Y1Z2A3B4C5D6E7 activated by crd_01J5Z6Q8W9X0Y1Z2A3B4C5D6E7",
+        "error_code=92020003 status_code=200",
+        "7a1dada91019468c897a1be6602d4914",
+        "2026-11-23T17:16:18.747545Z took 1798000000000 ms",
+        "PLAIN PLACE",
+        "0af7651916cd43dd8448eb211c80319c",
+        "kid Jf6B-EvouEco_jY3OkHuYeMhQS8RiJuwHSNn4kADUmI",
+    ],
+)
+def test_the_last_net_leaves_the_rest_alone(text: str):
+    assert logs.redact(None, "info", {"event": text}) == {"event": text}
+
+
+def test_an_exception_in_a_record_is_masked_whole(capfd):
+    canary = invented()["DSN"]
+    logs.configure("info")
+    try:
+        structlog.get_logger("x").error("failed", detail=canary, exc_info=ValueError(canary))
+    finally:
+        structlog.reset_defaults()
+
+    written = capfd.readouterr().err
+    assert "ValueError" in written
+    assert found(written, {"DSN": canary.partition("seller:")[2].partition("@")[0]}) == []
