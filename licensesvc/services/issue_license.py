@@ -29,6 +29,11 @@ def code_index(rt: Runtime, code: str) -> str:
     return rt.vault.index(CODE_INDEX, licensecode.canonical(code))
 
 
+def seal_code(rt: Runtime, code: str, public_id: str) -> bytes:
+    """The code of the license with this id, as it lies in the database."""
+    return rt.vault.seal(code.encode(), _context(public_id))
+
+
 async def issue_license(
     tx: Tx,
     rt: Runtime,
@@ -72,7 +77,7 @@ async def issue_license(
         license_id,
         kind="marketplace" if marketplace_code else "own",
         code_index=code_index(rt, code),
-        sealed=rt.vault.seal(code.encode(), _context(public_id)),
+        sealed=seal_code(rt, code, public_id),
         now=now,
     )
     await audit.append(
