@@ -25,6 +25,7 @@ from licensesvc.signing.signer import KeysetSigner
 from licensesvc.storage.migrate import migrate, pending
 from licensesvc.storage.port import Database
 from licensesvc.storage.sqlite import open_sqlite
+from licensesvc.storage.sqlite_reader import open_sqlite_reader
 from licensesvc.web.admin import admin_router
 from licensesvc.web.callbacks.routes import callback_routes
 from licensesvc.web.docs import openapi_config, problem_kind
@@ -75,6 +76,13 @@ async def open_database(settings: Settings) -> Database:
     from licensesvc.storage.postgres import open_postgres  # noqa: PLC0415 - asyncpg is an extra
 
     return await open_postgres(settings.database_url, chain=settings.node)
+
+
+async def open_reader(settings: Settings) -> Database:
+    """Open the database for a command that only reads, also beside the server that writes."""
+    if settings.database_url:
+        return await open_database(settings)
+    return await open_sqlite_reader(settings.database_file)
 
 
 async def migrate_database(settings: Settings) -> list[str]:

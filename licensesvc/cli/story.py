@@ -15,10 +15,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from rich.console import Console
 from rich.text import Text
 
-from licensesvc.app import now, open_runtime
+from licensesvc.app import now, open_reader, open_runtime
 from licensesvc.cli.admin_client import AdminClient
 from licensesvc.cli.errors import Failure
-from licensesvc.cli.sqlite_reader import open_reader
 from licensesvc.cli.stage import MARKETPLACE_PRODUCT, Stage
 from licensesvc.domain.licensecode import is_own
 from licensesvc.domain.supervision import Node

@@ -103,6 +103,13 @@ async def open_code(tx: Tx, rt: Runtime, loaded: LoadedLicense) -> str:
     return rt.vault.open(sealed, _context(loaded.view.public_id)).decode()
 
 
+async def open_codes(tx: Tx, rt: Runtime, loaded: LoadedLicense) -> dict[str, str]:
+    """Every code of a license in clear, by the index it is stored under."""
+    sealed = await licenses.sealed_codes(tx, loaded.view.id)
+    context = _context(loaded.view.public_id)
+    return {index: rt.vault.open(code, context).decode() for index, code in sealed.items()}
+
+
 async def license_of_code(rt: Runtime, code: str) -> str:
     """The public id of the license that a code names; LicenseNotFound."""
     loaded = await rt.db.read(lambda tx: licenses.by_code(tx, code_index(rt, code)))

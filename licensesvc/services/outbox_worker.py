@@ -50,8 +50,8 @@ class OutboxWorker:
             try:
                 worked = await self.work_once()
                 pause = 0.0 if worked else await self._seconds_to_next()
-            except StorageError as error:
-                _log.warning("outbox_waits_for_database", error=str(error))
+            except* StorageError as lost:  # alone, or in a group where the work itself met it
+                _log.warning("outbox_waits_for_database", error=str(lost.exceptions[0]))
                 pause = LONGEST_SLEEP_S
             if pause > 0:
                 try:

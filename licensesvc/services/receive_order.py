@@ -3,6 +3,8 @@
 The same facts again change nothing. Facts of another source fill what is not known yet.
 """
 
+from typing import Final
+
 import msgspec
 
 from licensesvc.domain import ids
@@ -10,7 +12,15 @@ from licensesvc.domain.audit import AuditEvent
 from licensesvc.domain.connection import Connection
 from licensesvc.domain.errors import InvalidParameter, ProductNotMapped
 from licensesvc.domain.instants import Instant
-from licensesvc.domain.order import LineTerms, OrderFacts, issues_license, merge, open_line, opens_case
+from licensesvc.domain.order import (
+    LineTerms,
+    OrderFacts,
+    OrderType,
+    issues_license,
+    merge,
+    open_line,
+    opens_case,
+)
 from licensesvc.domain.product import Product, flow_for
 from licensesvc.services import supervise
 from licensesvc.services.issue_license import issue_license, learn_terms
@@ -20,6 +30,8 @@ from licensesvc.storage.licenses import LoadedLicense
 from licensesvc.storage.orders import Buyer, StoredLine, StoredOrder
 from licensesvc.storage.port import Tx
 from licensesvc.storage.supervision import StoredCase
+
+_NEW_TURNS_TRIAL: Final = (OrderType.NEW, OrderType.TRIAL)
 
 
 class ReceivedLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,6 +137,8 @@ async def _order(
         return order
     order = msgspec.structs.replace(
         known,
+        # getLicense calls every purchase NEW (spec §2.2): a source that knows of a trial is right.
+        order_type=OrderType.TRIAL if (known.order_type, facts.order_type) == _NEW_TURNS_TRIAL else known.order_type,
         buyer_id=known.buyer_id if known.buyer_id is not None else buyer_id,
         order_time=known.order_time if known.order_time is not None else facts.order_time,
     )
@@ -140,19 +154,20 @@ async def _line(
     known = await orders.find_line(tx, order.id, terms.line_id)
     if known is None:
         product = await _product(tx, connection, terms)
+        public_id = rt.new_id(ids.LINE, now)
         line = StoredLine(
             id=0,
-            public_id=rt.new_id(ids.LINE, now),
+            public_id=public_id,
             order_ref=order.id,
             line_id=terms.line_id,
             product_id=product.id,
-            instance_id=await _free_instance_id(tx, facts.instance_id),
+            instance_id=await _instance_id(tx, facts.instance_id, public_id),
             terms=terms,
         )
         return msgspec.structs.replace(line, id=await orders.insert_line(tx, line, now)), product
     line = msgspec.structs.replace(
         known,
-        instance_id=known.instance_id or await _free_instance_id(tx, facts.instance_id),
+        instance_id=known.instance_id or await _instance_id(tx, facts.instance_id, known.public_id),
         terms=merge(known.terms, facts),
     )
     if line != known:
@@ -168,8 +183,8 @@ async def _product(tx: Tx, connection: Connection, terms: LineTerms) -> Product:
     return product
 
 
-async def _free_instance_id(tx: Tx, wanted: str | None) -> str | None:
-    """The instance id that a source proposes, unless another line bears it."""
-    if wanted is None or await orders.instance_id_taken(tx, wanted):
+async def _instance_id(tx: Tx, wanted: str | None, line: str) -> str | None:
+    """The instance id that a source proposes; where another line bears it, the id of the line itself, once and for all."""
+    if wanted is None:
         return None
-    return wanted
+    return line if await orders.instance_id_taken(tx, wanted) else wanted

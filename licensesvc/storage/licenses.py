@@ -138,6 +138,12 @@ async def sealed_code(tx: Tx, license_id: int) -> bytes:
     return bytes(row["sealed"])
 
 
+async def sealed_codes(tx: Tx, license_id: int) -> dict[str, bytes]:
+    """Every code of a license, sealed, by its index."""
+    rows = await tx.all("SELECT code_index, sealed FROM license_codes WHERE license_id = $1", license_id)
+    return {row["code_index"]: bytes(row["sealed"]) for row in rows}
+
+
 async def by_codes(tx: Tx, indexes: Sequence[str], *, lock: bool) -> dict[str, LoadedLicense]:
     """Load the licenses that these code indexes name, in one statement; `lock` keeps them until the commit."""
     rows = await tx.all(
