@@ -8,7 +8,7 @@ from licensesvc.domain.instants import Instant
 from licensesvc.storage.port import Row, Tx
 
 _CREDENTIAL = "id, public_id, connection_id, product_id, name, access_key, secret, scope, created_at, revoked_at"
-_TOKEN = "id, public_id, name, prefix, token_hash, role, created_at, revoked_at"  # noqa: S105 - column names
+_TOKEN = "id, public_id, name, prefix, token_hash, role, created_at, revoked_at, last_used_at"  # noqa: S105 - column names
 
 
 class Scope(StrEnum):
@@ -65,6 +65,7 @@ class StoredToken(msgspec.Struct, frozen=True, kw_only=True):
     role: Role
     created_at: Instant
     revoked_at: Instant | None = None
+    last_used_at: Instant | None = None
 
     def __repr__(self) -> str:
         return f"StoredToken({self.public_id})"
@@ -95,6 +96,7 @@ def _token(row: Row) -> StoredToken:
         role=Role(row["role"]),
         created_at=row["created_at"],
         revoked_at=row["revoked_at"],
+        last_used_at=row["last_used_at"],
     )
 
 
@@ -210,3 +212,13 @@ async def revoke_token(tx: Tx, public_id: str, now: Instant) -> bool:
         "UPDATE admin_tokens SET revoked_at = $2 WHERE public_id = $1 AND revoked_at IS NULL", public_id, now
     )
     return changed == 1
+
+
+async def store_token_use(tx: Tx, token_id: int, now: Instant) -> None:
+    """Record when a token was used last; an instant never goes back."""
+    await tx.run(
+        "UPDATE admin_tokens SET last_used_at = $2"
+        " WHERE id = $1 AND (last_used_at IS NULL OR last_used_at < CAST($2 AS bigint))",
+        token_id,
+        now,
+    )

@@ -47,6 +47,9 @@ ROUTES: dict[tuple[str, str], str] = {
     ("POST", "/tokens"): OWNER,
     ("GET", "/tokens"): OWNER,
     ("DELETE", "/tokens/{token_id:str}"): OWNER,
+    ("GET", "/audit-events"): READER,
+    ("GET", "/audit/verification"): READER,
+    ("GET", "/statistics"): READER,
     ("GET", "/keys"): READER,
     ("POST", "/keys/rotate"): OWNER,
 }

@@ -8,3 +8,4 @@ CREATE INDEX orders_by_buyer ON orders (buyer_id, id);
 CREATE INDEX licenses_by_order_id ON licenses (order_id, id);
 CREATE INDEX licenses_by_product ON licenses (product_id, id);
 CREATE INDEX audit_events_by_time ON audit_events (at, chain, seq);
+CREATE INDEX messages_by_time ON messages (received_at, id);

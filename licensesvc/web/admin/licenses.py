@@ -110,7 +110,10 @@ async def list_licenses(
     product: OurId = None,
     buyer: OurId = None,
     customer_id: Annotated[
-        str | None, QueryParameter(min_length=1, max_length=256, description="The marketplace's id of the buyer.")
+        str | None,
+        QueryParameter(
+            min_length=1, max_length=256, pattern=r"^[^\x00-\x1f]+$", description="The marketplace's id of the buyer."
+        ),
     ] = None,
     stored_state: Annotated[
         LicenseState | None, QueryParameter(name="state", description="As stored, whatever the time is.")

@@ -53,7 +53,10 @@ async def list_messages(
     connection: OurId = None,
     direction: Annotated[Direction | None, QueryParameter(description="`in` callbacks, `out` calls of ours.")] = None,
     outcome: Annotated[
-        str | None, QueryParameter(min_length=1, max_length=64, description="Result code, or the name of what failed.")
+        str | None,
+        QueryParameter(
+            max_length=64, pattern=r"^[!-~]+$(?!\n)", description="Result code, or the name of what failed."
+        ),
     ] = None,
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,

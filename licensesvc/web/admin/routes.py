@@ -3,6 +3,7 @@
 from litestar import Router
 
 from licensesvc.web.admin import (
+    audit,
     catalog,
     connections,
     credentials,
@@ -11,6 +12,7 @@ from licensesvc.web.admin import (
     licenses,
     messages,
     orders,
+    statistics,
     supervision,
     tokens,
 )
@@ -34,6 +36,8 @@ def admin_router() -> Router:
             *messages.ROUTES,
             *tokens.ROUTES,
             *keys.ROUTES,
+            *audit.ROUTES,
+            *statistics.ROUTES,
         ],
         guards=[authenticated],
         request_class=JSONRequest,

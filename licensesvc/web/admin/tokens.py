@@ -22,7 +22,7 @@ from licensesvc.web.problems import JSON_BODY, problems
 
 
 class TokenView(msgspec.Struct, frozen=True, kw_only=True):
-    """A token as it is known: `prefix` is its beginning, the rest is not stored."""
+    """A token as it is known: `prefix` is its beginning, the rest is not stored; `last_used_at` is exact to a minute."""
 
     id: str
     name: str
@@ -30,6 +30,7 @@ class TokenView(msgspec.Struct, frozen=True, kw_only=True):
     role: Role
     created_at: Time
     revoked_at: Time | None
+    last_used_at: Time | None
 
 
 class NewToken(TokenView, frozen=True, kw_only=True):
@@ -49,6 +50,7 @@ def _view(stored: StoredToken) -> TokenView:
         role=stored.role,
         created_at=rfc3339(stored.created_at),
         revoked_at=time_or_none(stored.revoked_at),
+        last_used_at=time_or_none(stored.last_used_at),
     )
 
 
