@@ -54,10 +54,12 @@ async def receive_line(
     source: str,
     by: str,
     marketplace_code: str | None = None,
+    imported_code: str | None = None,
 ) -> ReceivedLine:
     """Find or make the order, its line, its case and, where the order buys one and we make the code, its license.
 
-    `marketplace_code` is a code that the marketplace made (License 2.0) and we learn with the order.
+    `marketplace_code` is a code that the marketplace made (License 2.0) and we learn with the order; `imported_code` one that
+    anybody made before we were asked.
     Raises ProductNotMapped, OrderConflict, NotIssuable, InvalidParameter.
     """
     now = rt.clock()
@@ -78,21 +80,23 @@ async def receive_line(
     loaded = await licenses.by_line(tx, line.id, lock=True)
     if loaded is not None:
         await learn_terms(tx, loaded, line.terms)
-    elif _license_due(order, product, marketplace_code):
+    elif _license_due(order, product, marketplace_code, imported_code):
         loaded = await issue_license(
             tx,
             rt,
             product=product,
             line_ref=line.id,
             terms=line.terms,
-            marketplace_code=marketplace_code,
+            known_code=marketplace_code or imported_code,
             by=by,
             now=now,
         )
     return ReceivedLine(order=order, line=line, product=product, case=case, license=loaded)
 
 
-def _license_due(order: StoredOrder, product: Product, marketplace_code: str | None) -> bool:
+def _license_due(order: StoredOrder, product: Product, marketplace_code: str | None, imported_code: str | None) -> bool:
+    if imported_code is not None:
+        return opens_case(order.order_type)
     if marketplace_code is None:
         return issues_license(order.order_type, product.delivery_kind)
     if product.delivery_kind.seller_makes_code:

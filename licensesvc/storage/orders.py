@@ -202,9 +202,9 @@ async def find_line(tx: Tx, order_ref: int, line_id: str) -> StoredLine | None:
     return _line(row) if row else None
 
 
-async def lines_of(tx: Tx, order_ref: int) -> list[StoredLine]:
-    """All lines of an order, ascending."""
-    rows = await tx.all(f"SELECT {_LINE} FROM order_lines WHERE order_ref = $1 ORDER BY id", order_ref)
+async def lines_of(tx: Tx, order_refs: Collection[int]) -> list[StoredLine]:
+    """All lines of these orders, ascending."""
+    rows = await tx.all(f"SELECT {_LINE} FROM order_lines WHERE order_ref IN @ints($1) ORDER BY id", sorted(order_refs))
     return [_line(row) for row in rows]
 
 

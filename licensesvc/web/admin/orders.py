@@ -78,15 +78,17 @@ def _view(order: StoredOrder, connection: str, buyer: str | None) -> OrderView:
     )
 
 
-async def _detail(tx: Tx, order: StoredOrder) -> OrderDetail:
-    view = (await order_views(tx, [order]))[0]
-    lines = await orders.lines_of(tx, order.id)
+async def order_details(tx: Tx, records: Sequence[StoredOrder]) -> list[OrderDetail]:
+    """What is shown of these orders and their lines."""
+    views = await order_views(tx, records)
+    lines = await orders.lines_of(tx, [order.id for order in records])
     refs = [line.id for line in lines]
     product_ids = await catalog.product_public_ids(tx, {line.product_id for line in lines})
     license_ids = await licenses.public_ids_of_lines(tx, refs)
     case_ids = await supervision.public_ids_of_lines(tx, refs)
-    shown = [
-        LineView(
+    shown: dict[int, list[LineView]] = {order.id: [] for order in records}
+    for line in lines:
+        view = LineView(
             id=line.public_id,
             line_id=line.line_id,
             product=product_ids[line.product_id],
@@ -97,9 +99,11 @@ async def _detail(tx: Tx, order: StoredOrder) -> OrderDetail:
             license=license_ids.get(line.id),
             case=case_ids.get(line.id),
         )
-        for line in lines
+        shown[line.order_ref].append(view)
+    return [
+        OrderDetail(**msgspec.structs.asdict(view), lines=shown[order.id])
+        for order, view in zip(records, views, strict=True)
     ]
-    return OrderDetail(**msgspec.structs.asdict(view), lines=shown)
 
 
 @post(
@@ -126,7 +130,7 @@ async def add_order(
 
     async def verb(tx: Tx) -> OrderDetail:
         received = await enter_order(tx, runtime, data, by=request.user.name)
-        return await _detail(tx, received[0].order)
+        return (await order_details(tx, [received[0].order]))[0]
 
     return await perform(request, runtime, idempotency_key, verb)
 
@@ -165,7 +169,7 @@ async def get_order(our_id: PublicId, runtime: NamedDependency[Runtime]) -> Orde
         order = await orders.by_public_id(tx, our_id)
         if order is None:
             raise NotFound
-        return await _detail(tx, order)
+        return (await order_details(tx, [order]))[0]
 
     return await runtime.db.read(detail)
 
