@@ -16,6 +16,7 @@ from litestar.exceptions import HTTPException
 from licensesvc.domain.instants import Instant
 from licensesvc.marketplace.huawei.client import MarketplaceClient
 from licensesvc.services.authenticate_software import SoftwareGate
+from licensesvc.services.mailer import Mailer, mail_server
 from licensesvc.services.outbox_worker import OutboxWorker
 from licensesvc.services.runtime import Runtime
 from licensesvc.settings import Settings
@@ -126,7 +127,7 @@ def create_app(rt: Runtime, settings: Settings) -> Litestar:
     """Put the application together; its lifespan runs the outbox."""
     gate = SoftwareGate(rt, settings.lock_scope)
     client = MarketplaceClient()
-    worker = OutboxWorker(rt, client)
+    worker = OutboxWorker(rt, client, _mailer(settings))
 
     @asynccontextmanager
     async def working(_app: Litestar) -> AsyncIterator[None]:
@@ -163,6 +164,12 @@ def create_app(rt: Runtime, settings: Settings) -> Litestar:
         lifespan=[working],
         logging_config=None,
     )
+
+
+def _mailer(settings: Settings) -> Mailer | None:
+    if not settings.smtp_url or not settings.mail_from:
+        return None
+    return Mailer(mail_server(settings.smtp_url), settings.mail_from)
 
 
 def _report(task: asyncio.Task[None]) -> None:

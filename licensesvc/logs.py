@@ -14,7 +14,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 MASK: Final = "***"
 
 _SECRET_NAMES: Final = re.compile(
-    r"secret|password|authorization|auth_?token|access_key|fingerprint|^code$|license_code|signature|dsn|database_url",
+    r"secret|password|authorization|auth_?token|access_key|fingerprint|^code$|license_code|signature|dsn|database_url|smtp_url",
     re.IGNORECASE,
 )
 _SECRET_TEXTS: Final = re.compile(

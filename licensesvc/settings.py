@@ -16,6 +16,13 @@ FILE_NAME = "licensesvc.toml"
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+$")]
+MailUrl = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^((smtp|smtps|smtp\+plain)://([^\s:@/]+(:[^\s@/]*)?@)?[A-Za-z0-9.-]+(:([0-9]{1,4}|[1-5][0-9]{4}))?)?$(?!\n)"
+    ),
+]
+MailAddress = Annotated[str, msgspec.Meta(pattern=r"^([!-~]{1,64}@[A-Za-z0-9.-]{1,255})?$(?!\n)")]
 
 
 class SettingsError(Exception):
@@ -41,6 +48,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Base URL under which the marketplace reaches this server; callback URLs are shown with it."""
     lock_scope: Literal["key-and-address", "key"] = "key-and-address"
     """What is locked after more than 5 bad signatures in a row; `key` is the gateway's own behavior."""
+    smtp_url: MailUrl = ""
+    """Mail server: `smtp://user:password@host:587` (STARTTLS required), `smtps://…` (TLS) or `smtp+plain://` (a relay on this host)."""
+    mail_from: MailAddress = ""
+    """Address that mail to buyers comes from; without it and `smtp_url` no mail is sent."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severe log record that is written (JSON lines on stderr)."""
 

@@ -86,27 +86,49 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
 
 
+async def seen(tx: Tx, target: Target) -> LoadedLicense:
+    """Load and lock a license that is still as its caller has seen it. Raises NotFound, StaleVersion."""
+    loaded = await licenses.by_public_id(tx, target.license_id, lock=True)
+    if loaded is None:
+        raise NotFound
+    if loaded.view.version != target.version:
+        raise StaleVersion
+    return loaded
+
+
+async def note(tx: Tx, rt: Runtime, target: Target, kind: str, detail: Detail) -> None:
+    """Append the audit event of a change, with its reason."""
+    event = AuditEvent(
+        at=rt.clock(),
+        actor=target.by,
+        kind=kind,
+        subject=target.license_id,
+        detail={**detail, "reason": target.reason},
+    )
+    await audit.append(tx, [event])
+
+
 async def suspend(tx: Tx, rt: Runtime, target: Target) -> LoadedLicense:
     """Stop the license until it is reinstated."""
-    loaded = await _locked(tx, target)
+    loaded = await seen(tx, target)
     return await _store(tx, rt, target, loaded, changes.suspend(loaded.view, rt.clock()), "license.suspended")
 
 
 async def reinstate(tx: Tx, rt: Runtime, target: Target) -> LoadedLicense:
     """End a suspension."""
-    loaded = await _locked(tx, target)
+    loaded = await seen(tx, target)
     return await _store(tx, rt, target, loaded, changes.reinstate(loaded.view), "license.reinstated")
 
 
 async def revoke(tx: Tx, rt: Runtime, target: Target) -> LoadedLicense:
     """End the license for good."""
-    loaded = await _locked(tx, target)
+    loaded = await seen(tx, target)
     return await _store(tx, rt, target, loaded, changes.revoke(loaded.view), "license.revoked")
 
 
 async def renew(tx: Tx, rt: Runtime, target: Target, period: PeriodFields | None) -> LoadedLicense:
     """Add a period to the end of the license."""
-    loaded = await _locked(tx, target)
+    loaded = await seen(tx, target)
     calendar = (await connections.by_id(tx, loaded.view.connection_id)).connection.calendar
     known = Timed(view=loaded.view, sources=loaded.sources)
     timed = changes.renew(known, period.period() if period else None, now=rt.clock(), calendar=calendar)
@@ -115,7 +137,7 @@ async def renew(tx: Tx, rt: Runtime, target: Target, period: PeriodFields | None
 
 async def move_expiry(tx: Tx, rt: Runtime, target: Target, expires_at: str | None) -> LoadedLicense:
     """Let the license end at this time (RFC 3339), or when the other sources say."""
-    loaded = await _locked(tx, target)
+    loaded = await seen(tx, target)
     calendar = (await connections.by_id(tx, loaded.view.connection_id)).connection.calendar
     at = None if expires_at is None else parse_rfc3339(expires_at)
     timed = changes.move_expiry(Timed(view=loaded.view, sources=loaded.sources), at, calendar)
@@ -124,7 +146,7 @@ async def move_expiry(tx: Tx, rt: Runtime, target: Target, expires_at: str | Non
 
 async def change_quantity(tx: Tx, rt: Runtime, target: Target, quantity: int) -> LoadedLicense:
     """Sell more or fewer seats: in the state, in the license's own terms, and in the order line, so that no source undoes it."""
-    loaded = await _locked(tx, target)
+    loaded = await seen(tx, target)
     view = changes.change_quantity(loaded.view, quantity)
     if view == loaded.view and loaded.amount == quantity:
         return loaded
@@ -139,7 +161,7 @@ async def change_quantity(tx: Tx, rt: Runtime, target: Target, quantity: int) ->
 
 async def replace_code(tx: Tx, rt: Runtime, target: Target) -> LoadedLicense:
     """Give the license another code; from now on the old one is unknown. A code that the marketplace made is not ours to replace."""
-    loaded = await _locked(tx, target)
+    loaded = await seen(tx, target)
     changes.require_in_force(loaded.view)
     if await licenses.code_kinds(tx, loaded.view.id) != {"own"}:
         raise IllegalLicenseState("the marketplace made the code of this license; only the marketplace can replace it")
@@ -155,13 +177,13 @@ async def replace_code(tx: Tx, rt: Runtime, target: Target) -> LoadedLicense:
         now=now,
     )
     detail: Detail = {"from": loaded.code_hint, "to": licensecode.hint(code)}
-    await _audit(tx, rt, target, "license.code_replaced", detail)
+    await note(tx, rt, target, "license.code_replaced", detail)
     return await licenses.by_id(tx, loaded.view.id)
 
 
 async def free_seat(tx: Tx, rt: Runtime, target: Target, activation_id: str | None) -> LoadedLicense:
     """Free the seat of an activation, or the oldest one. Raises ActivationNotFound."""
-    loaded = await _locked(tx, target)
+    loaded = await seen(tx, target)
     if activation_id is None:
         taken = await activations.of_license(tx, loaded.view.id, after=0, limit=1)
         return await _free(tx, rt, target, loaded, taken[0] if taken else None)
@@ -172,19 +194,10 @@ async def free_seat(tx: Tx, rt: Runtime, target: Target, activation_id: str | No
 
 async def reset_activation(tx: Tx, rt: Runtime, target: Target, fingerprint: str) -> LoadedLicense:
     """Free the seat that a fingerprint holds. Raises ActivationNotFound."""
-    loaded = await _locked(tx, target)
+    loaded = await seen(tx, target)
     index = fingerprint_index(rt, fingerprint)
     held = await activations.live(tx, [index])
     return await _free(tx, rt, target, loaded, held.get((loaded.view.id, index)))
-
-
-async def _locked(tx: Tx, target: Target) -> LoadedLicense:
-    loaded = await licenses.by_public_id(tx, target.license_id, lock=True)
-    if loaded is None:
-        raise NotFound
-    if loaded.view.version != target.version:
-        raise StaleVersion
-    return loaded
 
 
 async def _free(
@@ -194,7 +207,7 @@ async def _free(
         raise ActivationNotFound("the license has no such activation")
     if not await activations.release(tx, activation, rt.clock()):
         return loaded
-    await _audit(tx, rt, target, "seat.freed", {"activation": activation.public_id})
+    await note(tx, rt, target, "seat.freed", {"activation": activation.public_id})
     return await licenses.by_id(tx, loaded.view.id)
 
 
@@ -221,16 +234,5 @@ async def _write(
 ) -> LoadedLicense:
     if not await licenses.store_change(tx, view, sources):
         raise StaleVersion
-    await _audit(tx, rt, target, kind, detail)
+    await note(tx, rt, target, kind, detail)
     return await licenses.by_id(tx, view.id)
-
-
-async def _audit(tx: Tx, rt: Runtime, target: Target, kind: str, detail: Detail) -> None:
-    event = AuditEvent(
-        at=rt.clock(),
-        actor=target.by,
-        kind=kind,
-        subject=target.license_id,
-        detail={**detail, "reason": target.reason},
-    )
-    await audit.append(tx, [event])

@@ -146,7 +146,7 @@ class _Pass:
         self._known = 0
         self._bad: list[BadRow] = []
         self._bad_count = 0
-        self._tried: dict[str, str] = {}
+        self._tried: dict[str, tuple[str, str]] = {}
 
     async def run(self, file: IO[bytes], layout: Layout) -> ImportReport:
         with closing(records(file, layout)) as rows:
@@ -235,21 +235,19 @@ class _Pass:
         if row.license_code is not None:
             await self._check_learned(tx, received, row.license_code)
         await self._put_into_service(tx, received, row)
+        if self._undo and row.license_code is not None:
+            self._tried[code_index(self._rt, row.license_code)] = (row.order_id, row.line)
         return is_new
 
     async def _check_free(self, tx: Tx, row: OrderRow, index: str) -> None:
         """A code belongs to one order line for good, also among the rows of a pass that leaves nothing in the database."""
-        place = f"{row.order_id} {row.line}"
+        place = (row.order_id, row.line)
         found = await licenses.by_code(tx, index)
         if found is not None:
             known = (await orders.places_of(tx, [found.line_ref]))[found.line_ref]
-            if (found.view.connection_id, known.order_id, known.line_id) != (
-                self._connection.id,
-                row.order_id,
-                row.line,
-            ):
+            if found.view.connection_id != self._connection.id or (known.order_id, known.line_id) != place:
                 raise OrderConflict("the license code belongs to another order line")
-        if self._undo and self._tried.setdefault(index, place) != place:
+        if self._tried.get(index, place) != place:
             raise OrderConflict("the license code stands in another row of the file")
 
     async def _check_learned(self, tx: Tx, received: ReceivedLine, code: str) -> None:

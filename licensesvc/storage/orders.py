@@ -112,6 +112,24 @@ async def put_buyer(tx: Tx, connection_id: int, public_id: str, buyer: Buyer, no
     return int(row["id"])
 
 
+async def buyer_of_line(tx: Tx, line_ref: int) -> Buyer | None:
+    """Who bought an order line, as far as that is known."""
+    row = await tx.one(
+        "SELECT b.customer_id, b.name, b.real_name, b.email, b.mobile FROM buyers b"
+        " JOIN orders o ON o.buyer_id = b.id JOIN order_lines l ON l.order_ref = o.id WHERE l.id = $1",
+        line_ref,
+    )
+    if row is None:
+        return None
+    return Buyer(
+        customer_id=row["customer_id"],
+        name=row["name"],
+        real_name=row["real_name"],
+        email=row["email"],
+        mobile=row["mobile"],
+    )
+
+
 async def buyer_public_ids(tx: Tx, buyer_ids: Collection[int]) -> dict[int | None, str]:
     """Our ids of these buyers, by internal id."""
     rows = await tx.all("SELECT id, public_id FROM buyers WHERE id IN @ints($1)", sorted(buyer_ids))

@@ -30,7 +30,6 @@ PAGE: Final = 500
 IN_MEMORY: Final = 1024 * 1024
 """Bytes of an uploaded file that are kept in memory; the rest waits in a nameless file."""
 
-_MEDIA_TYPE: Final = f"{csvfiles.MEDIA_TYPE}; charset=utf-8"
 _ORDER_COLUMNS: Final = (
     "id", "connection", "order_id", "order_type", "source", "buyer", "order_time", "received_at", "line_id", "product",
     "instance_id", "amount", "period_unit", "period_count", "charging_mode", "license", "case",
@@ -79,7 +78,9 @@ async def add_orders(
         )
 
 
-@get("/exports/licenses", opt=READER, operation_id="exportLicenses", media_type=_MEDIA_TYPE, responses=problems())
+@get(
+    "/exports/licenses", opt=READER, operation_id="exportLicenses", media_type=csvfiles.MEDIA_TYPE, responses=problems()
+)
 async def export_licenses(runtime: NamedDependency[Runtime]) -> Stream:
     """Export all licenses as CSV, one a row; codes are shown by their hint only."""
 
@@ -91,7 +92,7 @@ async def export_licenses(runtime: NamedDependency[Runtime]) -> Stream:
     return await _file(runtime, "licenses", LicenseView.__struct_fields__, fetch)
 
 
-@get("/exports/orders", opt=READER, operation_id="exportOrders", media_type=_MEDIA_TYPE, responses=problems())
+@get("/exports/orders", opt=READER, operation_id="exportOrders", media_type=csvfiles.MEDIA_TYPE, responses=problems())
 async def export_orders(runtime: NamedDependency[Runtime]) -> Stream:
     """Export all orders as CSV, one line of an order a row; buyers are named by id only."""
 
@@ -103,7 +104,7 @@ async def export_orders(runtime: NamedDependency[Runtime]) -> Stream:
     return await _file(runtime, "orders", _ORDER_COLUMNS, fetch)
 
 
-@get("/exports/cases", opt=READER, operation_id="exportCases", media_type=_MEDIA_TYPE, responses=problems())
+@get("/exports/cases", opt=READER, operation_id="exportCases", media_type=csvfiles.MEDIA_TYPE, responses=problems())
 async def export_cases(runtime: NamedDependency[Runtime]) -> Stream:
     """Export all supervision cases as CSV, one a row."""
 
@@ -140,7 +141,7 @@ async def _file(rt: Runtime, name: str, columns: Sequence[str], fetch: Callable[
     day = rfc3339(rt.clock())[:10]
     return Stream(
         _pages(rt.db, columns, first, fetch),
-        media_type=_MEDIA_TYPE,
+        media_type=csvfiles.MEDIA_TYPE,
         headers={"content-disposition": f'attachment; filename="{name}-{day}.csv"', "cache-control": "no-store"},
     )
 

@@ -9,6 +9,7 @@ from litestar import Request, Response, post
 from litestar.di import NamedDependency, Provide
 from litestar.params import JSONBody
 
+from licensesvc.domain.errors import MailNotConfigured
 from licensesvc.services import change_license
 from licensesvc.services.change_license import (
     ChangeQuantity,
@@ -19,7 +20,9 @@ from licensesvc.services.change_license import (
     Target,
     WithReason,
 )
+from licensesvc.services.mail_code import SendCode, queue_code
 from licensesvc.services.runtime import Runtime
+from licensesvc.settings import Settings
 from licensesvc.storage.licenses import LoadedLicense
 from licensesvc.storage.port import Tx
 from licensesvc.web.admin.access import OPERATOR
@@ -147,6 +150,16 @@ async def reset_activation(data: JSONBody[ResetActivation], asked: NamedDependen
     )
 
 
+@post(**_verb("send-code", "sendLicenseCode", "MAIL_NOT_CONFIGURED", "NO_MAIL_ADDRESS"))
+async def send_code(
+    data: JSONBody[SendCode], asked: NamedDependency[Asked], settings: NamedDependency[Settings]
+) -> Response[LicenseView]:
+    """Mail the license code to the buyer again, soon after the answer; a mail that waits already is not sent twice."""
+    if not settings.smtp_url or not settings.mail_from:
+        raise MailNotConfigured
+    return await asked.change(data, lambda tx, target: queue_code(tx, asked.rt, target, data.language))
+
+
 ROUTES: Final = (
     suspend,
     reinstate,
@@ -157,4 +170,5 @@ ROUTES: Final = (
     replace_code,
     free_seat,
     reset_activation,
+    send_code,
 )
