@@ -79,6 +79,12 @@ class OrderRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return self.line_id or default_line_id(self.order_id)
 
 
+COLUMNS: Final = OrderRow.__struct_fields__
+"""The columns that a file may have."""
+REQUIRED: Final = tuple(field.name for field in msgspec.structs.fields(OrderRow) if field.required)
+"""The columns that a file must have."""
+
+
 class BadRow(msgspec.Struct, frozen=True, kw_only=True):
     """A row that cannot be taken; `row` counts behind the header, `line` lines of the file."""
 
@@ -123,10 +129,7 @@ async def import_orders(
     stored = await rt.db.read(lambda tx: connections.by_public_id(tx, connection_id))
     if stored is None:
         raise InvalidParameter(f"there is no connection {connection_id}")
-    fields = msgspec.structs.fields(OrderRow)
-    known = [field.name for field in fields]
-    required = [field.name for field in fields if field.required]
-    layout = await asyncio.to_thread(examine, file, required=required, known=known, max_rows=MAX_ROWS)
+    layout = await asyncio.to_thread(examine, file, required=REQUIRED, known=COLUMNS, max_rows=MAX_ROWS)
     if dry_run or all_or_nothing:
         tried = await _Pass(rt, stored.connection, by=by, undo=True).run(file, layout)
         if dry_run or tried.bad:
