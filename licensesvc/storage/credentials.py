@@ -6,6 +6,7 @@ import msgspec
 
 from licensesvc.domain.instants import Instant
 from licensesvc.storage.port import Row, Tx
+from licensesvc.storage.where import EVERYTHING, Where
 
 _CREDENTIAL = "id, public_id, connection_id, product_id, name, access_key, secret, scope, created_at, revoked_at"
 _TOKEN = "id, public_id, name, prefix, token_hash, role, created_at, revoked_at, last_used_at"  # noqa: S105 - column names
@@ -124,9 +125,14 @@ async def by_access_key(tx: Tx, access_key: str) -> StoredCredential | None:
     return _credential(row) if row else None
 
 
-async def page(tx: Tx, *, after: int, limit: int) -> list[StoredCredential]:
-    """Up to `limit` credentials with an internal id above `after`, ascending."""
-    rows = await tx.all(f"SELECT {_CREDENTIAL} FROM credentials WHERE id > $1 ORDER BY id LIMIT $2", after, limit)
+async def page(tx: Tx, *, after: int, limit: int, where: Where = EVERYTHING) -> list[StoredCredential]:
+    """Up to `limit` credentials with an internal id above `after`, ascending; conditions name `c`."""
+    rows = await tx.all(
+        f"SELECT {_CREDENTIAL} FROM credentials c WHERE id > $1{where.sql(3)} ORDER BY id LIMIT $2",
+        after,
+        limit,
+        *where.values,
+    )
     return [_credential(row) for row in rows]
 
 
@@ -200,9 +206,14 @@ async def token_by_prefix(tx: Tx, prefix: str) -> StoredToken | None:
     return _token(row) if row else None
 
 
-async def token_page(tx: Tx, *, after: int, limit: int) -> list[StoredToken]:
-    """Up to `limit` admin tokens with an internal id above `after`, ascending."""
-    rows = await tx.all(f"SELECT {_TOKEN} FROM admin_tokens WHERE id > $1 ORDER BY id LIMIT $2", after, limit)
+async def token_page(tx: Tx, *, after: int, limit: int, where: Where = EVERYTHING) -> list[StoredToken]:
+    """Up to `limit` admin tokens with an internal id above `after`, ascending; conditions name `t`."""
+    rows = await tx.all(
+        f"SELECT {_TOKEN} FROM admin_tokens t WHERE id > $1{where.sql(3)} ORDER BY id LIMIT $2",
+        after,
+        limit,
+        *where.values,
+    )
     return [_token(row) for row in rows]
 
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from licensesvc.services.seats import take_seat
-from tests.support_web import Site, make_catalog, make_order
+from tests.support_web import Site, created, make_catalog, make_order
 
 WHY = {"reason": "ticket 4711"}
 VERBS = {
@@ -213,11 +213,22 @@ async def test_other_lists_are_narrowed_too(site: Site):
             "lines": [{"product": catalog["product"]}]}  # fmt: skip
     order = (await site.operator.post("/admin/v1/orders", json=body)).json()
     await make_order(site, catalog, "CS2")
+    await created(site, "credentials", {"connection": catalog["connection"], "scope": "seller", "name": "erp"})
 
     for path, filters, count in (
         ("orders", {"buyer": order["buyer"]}, 1),
         ("orders", {"connection": catalog["connection"]}, 2),
         ("orders", {"order_type": "TRIAL"}, 0),
+        ("connections", {"name": "cn LICENSE_1_0", "site": "cn"}, 1),
+        ("connections", {"site": "eu"}, 0),
+        ("policies", {"name": "year LICENSE_1_0"}, 1),
+        ("policies", {"name": "year"}, 0),
+        ("products", {"connection": catalog["connection"], "policy": catalog["policy"]}, 1),
+        ("products", {"policy": "pol_" + "0" * 26}, 0),
+        ("credentials", {"connection": catalog["connection"], "live": "true"}, 1),
+        ("credentials", {"live": "false", "product": catalog["product"]}, 0),
+        ("tokens", {"role": "reader", "live": "true"}, 1),
+        ("tokens", {"live": "false"}, 0),
         ("licenses", {"buyer": order["buyer"]}, 1),
         ("licenses", {"customer_id": "c-1"}, 1),
         ("licenses", {"product": catalog["product"]}, 2),
@@ -225,5 +236,5 @@ async def test_other_lists_are_narrowed_too(site: Site):
         ("supervision-cases", {"connection": catalog["connection"], "node": "DELIVERING"}, 2),
         ("messages", {"direction": "in", "outcome": "000000", "connection": catalog["connection"]}, 0),
     ):
-        found = await site.reader.get(f"/admin/v1/{path}", params=filters)
+        found = await site.owner.get(f"/admin/v1/{path}", params=filters)
         assert len(found.json()["items"]) == count, (path, filters)

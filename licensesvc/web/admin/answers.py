@@ -12,6 +12,7 @@ from licensesvc.domain.instants import Instant, rfc3339
 from licensesvc.services.idempotency import Answer, Keyed, answer_once, request_hash
 from licensesvc.services.runtime import Runtime
 from licensesvc.storage.port import Tx
+from licensesvc.storage.where import EVERYTHING, Where
 from licensesvc.web.problems import Refusal
 
 PublicId: TypeAlias = Annotated[
@@ -22,6 +23,13 @@ OurId: TypeAlias = Annotated[
     QueryParameter(
         max_length=40, pattern=r"^[a-z]{2,8}_[0-9a-z]{26}$(?!\n)", description="Our id of the record meant."
     ),
+]
+Name: TypeAlias = Annotated[
+    str | None,
+    QueryParameter(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f]+$", description="Exactly this name."),
+]
+Live: TypeAlias = Annotated[
+    bool | None, QueryParameter(description="Only those that are not revoked; false: only revoked ones.")
 ]
 OrderId: TypeAlias = Annotated[
     str | None,
@@ -89,6 +97,13 @@ def version_of(if_match: str | None) -> int:
     if tag is None:
         raise Refusal("MALFORMED_REQUEST", "If-Match must be one ETag of this record")
     return int(tag[1])
+
+
+def revocation(live: bool | None) -> Where:
+    """The condition that asks for live or for revoked records."""
+    if live is None:
+        return EVERYTHING
+    return EVERYTHING.always("revoked_at IS NULL" if live else "revoked_at IS NOT NULL")
 
 
 def time_or_none(instant: Instant | None) -> Time | None:

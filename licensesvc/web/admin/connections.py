@@ -1,12 +1,12 @@
 """`/connections`: marketplace accounts."""
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 from litestar import Request, Response, get, patch, post
 from litestar.di import NamedDependency
-from litestar.params import JSONBody
+from litestar.params import JSONBody, QueryParameter
 
 from licensesvc.domain.connection import Site
 from licensesvc.domain.errors import NotFound
@@ -21,8 +21,9 @@ from licensesvc.settings import Settings
 from licensesvc.storage import connections
 from licensesvc.storage.connections import StoredConnection
 from licensesvc.storage.port import Tx
+from licensesvc.storage.where import EVERYTHING
 from licensesvc.web.admin.access import OWNER, READER
-from licensesvc.web.admin.answers import IdempotencyKey, IfMatch, PublicId, etag, perform, version_of
+from licensesvc.web.admin.answers import IdempotencyKey, IfMatch, Name, PublicId, etag, perform, version_of
 from licensesvc.web.cursors import DEFAULT_LIMIT, Cursor, Limit, Page, page_of
 from licensesvc.web.jsonbody import JSONRequest
 from licensesvc.web.problems import JSON_BODY, problems
@@ -91,15 +92,18 @@ async def list_connections(
     request: Request[Any, Any, Any],
     runtime: NamedDependency[Runtime],
     settings: NamedDependency[Settings],
+    name: Name = None,
+    site: Annotated[Site | None, QueryParameter(description="Only accounts on this site.")] = None,
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
 ) -> Response[Page[ConnectionView]]:
     """List connections, the oldest first."""
+    where = EVERYTHING.given("c.name = {}", name).given("c.site = {}", site)
 
     async def fetch(tx: Tx, after: int, count: int) -> Sequence[tuple[int, ConnectionView]]:
         return [
             (stored.connection.id, _view(stored, settings))
-            for stored in await connections.page(tx, after=after, limit=count)
+            for stored in await connections.page(tx, after=after, limit=count, where=where)
         ]
 
     return await page_of(request, runtime.db, "connections", cursor=cursor, limit=limit, fetch=fetch)
