@@ -1,7 +1,6 @@
 """Composition root: opens what a process needs and puts the application together."""
 
 import asyncio
-import logging
 import secrets
 import shlex
 import time
@@ -123,8 +122,8 @@ async def open_runtime(
         await db.close()
 
 
-def create_app(rt: Runtime, settings: Settings) -> Litestar:
-    """Put the application together; its lifespan runs the outbox."""
+def create_app(rt: Runtime, settings: Settings, *, outbox: bool = True) -> Litestar:
+    """Put the application together; its lifespan runs the outbox, unless a command uses it for a moment."""
     gate = SoftwareGate(rt, settings.lock_scope)
     client = MarketplaceClient()
     worker = OutboxWorker(rt, client, _mailer(settings))
@@ -132,6 +131,9 @@ def create_app(rt: Runtime, settings: Settings) -> Litestar:
     @asynccontextmanager
     async def working(_app: Litestar) -> AsyncIterator[None]:
         await gate.load()
+        if not outbox:
+            yield
+            return
         async with client:
             task = asyncio.create_task(worker.run(), name="outbox")
             task.add_done_callback(_report)
@@ -174,5 +176,4 @@ def _mailer(settings: Settings) -> Mailer | None:
 
 def _report(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
-        _log.critical("outbox_stopped", exc_info=error)
-        logging.getLogger(__name__).critical("the outbox stopped; restart the server")
+        _log.critical("outbox_stopped", action="restart the server", exc_info=error)

@@ -15,7 +15,7 @@ ENVIRONMENT_PREFIX = "LICENSESVC_"
 FILE_NAME = "licensesvc.toml"
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
-Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+$")]
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+$(?!\n)")]
 MailUrl = Annotated[
     str,
     msgspec.Meta(
@@ -32,7 +32,7 @@ class SettingsError(Exception):
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Every setting with its default; the name in the environment is the upper-case name behind `LICENSESVC_`."""
 
-    data_dir: str = "data"
+    data_dir: Annotated[str, msgspec.Meta(min_length=1)] = "data"
     """Directory of the database, the keys and the proofs (created 0700)."""
     host: str = "127.0.0.1"
     """Address to listen on."""

@@ -115,12 +115,12 @@ async def _live(settings: "Settings", sandbox_port: str, teller: "Teller", *, ke
                 stage = await set_up(settings, admin, server_url, sandbox_url)
                 teller.step("ready", f"license server {server_url}, sandbox marketplace {sandbox_url}, data in {data}")
                 told = await tell(teller, settings, stage, admin)
+                _keep(settings, told)
                 token = await first_token(admin) if keep_serving else None
         except Exception:
             for running in (server, sandbox):
                 teller.quote(running.name, running.log_tail())
             raise
-        _keep(settings, told)
         if not keep_serving:
             return told
         _say_where(settings, server_url, sandbox_url, token)

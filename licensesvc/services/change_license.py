@@ -146,6 +146,11 @@ async def move_expiry(tx: Tx, rt: Runtime, target: Target, expires_at: str | Non
 
 async def change_quantity(tx: Tx, rt: Runtime, target: Target, quantity: int) -> LoadedLicense:
     """Sell more or fewer seats: in the state, in the license's own terms, and in the order line, so that no source undoes it."""
+    known = await licenses.by_public_id(tx, target.license_id)
+    if known is not None:
+        await orders.find(
+            tx, known.view.connection_id, known.order_id
+        )  # locks are taken in one order, the order's first
     loaded = await seen(tx, target)
     view = changes.change_quantity(loaded.view, quantity)
     if view == loaded.view and loaded.amount == quantity:
@@ -196,7 +201,7 @@ async def reset_activation(tx: Tx, rt: Runtime, target: Target, fingerprint: str
     """Free the seat that a fingerprint holds. Raises ActivationNotFound."""
     loaded = await seen(tx, target)
     index = fingerprint_index(rt, fingerprint)
-    held = await activations.live(tx, [index])
+    held = await activations.live(tx, [loaded.view.id], [index])
     return await _free(tx, rt, target, loaded, held.get((loaded.view.id, index)))
 
 

@@ -235,8 +235,8 @@ class _Pass:
             by=self._by,
             imported_code=row.license_code,
         )
-        if row.license_code is not None:
-            await self._check_learned(tx, received, row.license_code)
+        if row.license_code is not None and received.license is None:
+            raise NotIssuable("orders of this type have no license code of their own")
         await self._put_into_service(tx, received, row)
         if self._undo and row.license_code is not None:
             self._tried[code_index(self._rt, row.license_code)] = (row.order_id, row.line)
@@ -252,13 +252,6 @@ class _Pass:
                 raise OrderConflict("the license code belongs to another order line")
         if self._tried.get(index, place) != place:
             raise OrderConflict("the license code stands in another row of the file")
-
-    async def _check_learned(self, tx: Tx, received: ReceivedLine, code: str) -> None:
-        if received.license is None:
-            raise NotIssuable("orders of this type have no license code of their own")
-        found = await licenses.by_code(tx, code_index(self._rt, code))
-        if found is None or found.view.id != received.license.view.id:
-            raise OrderConflict("the order line is known with another license code")
 
     async def _put_into_service(self, tx: Tx, received: ReceivedLine, row: OrderRow) -> None:
         loaded = received.license

@@ -92,7 +92,8 @@ async def _mail(tx: Tx, rt: Runtime, wanted: CodeMail, item: OutboxItem) -> Mail
         code=await open_code(tx, rt, loaded),
         seats=loaded.view.seats,
     )
-    return Mail(key=f"{wanted.license}.{item.id}", to=address, subject=subject, text=text, at=item.created_at)
+    at = rt.clock() if item.first_tried_at is None else item.first_tried_at
+    return Mail(key=f"{wanted.license}.{item.id}", to=address, subject=subject, text=text, at=at)
 
 
 def compose(language: Language, *, name: str, product: str, order: str, code: str, seats: int) -> tuple[str, str]:

@@ -104,10 +104,10 @@ class OutboxWorker:
         now = self._rt.clock()
         jitter = int.from_bytes(self._rt.entropy(4)) / 2**32
         schedule = _SCHEDULES.get(item.kind, retry.ORDER_QUERY)
-        due_at = None if final else schedule.next_attempt(item.created_at, now, item.attempts + 1, jitter)
+        due_at = None if final else schedule.next_attempt(item.first_tried_at or now, now, item.attempts + 1, jitter)
         text = error[:_ERROR_CHARACTERS]
         if due_at is None:
             _log.error("outbox_item_given_up", kind=item.kind, item=item.id, error=text)
             await self._rt.db.write(lambda tx: outbox.give_up(tx, item.id, now=now, error=text))
         else:
-            await self._rt.db.write(lambda tx: outbox.again(tx, item.id, due_at=due_at, error=text))
+            await self._rt.db.write(lambda tx: outbox.again(tx, item.id, tried_at=now, due_at=due_at, error=text))

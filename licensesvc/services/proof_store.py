@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from licensesvc.domain.errors import InvalidParameter
-from licensesvc.signing.privatefiles import create_private, private_directory
+from licensesvc.signing.privatefiles import create_private, private_directory, sync_directory
 
 MAX_SIZE: Final = 5 * 1024 * 1024
 """Bytes of one proof."""
@@ -46,6 +46,9 @@ async def store_proof(directory: Path, media_type: str, data: bytes) -> str:
 
 def _store(directory: Path, data: bytes) -> str:
     digest = hashlib.sha256(data).hexdigest()
+    shelf = private_directory(directory / digest[:2])
     with suppress(FileExistsError):  # the same proof again
-        create_private(private_directory(directory / digest[:2]) / digest, data)
+        create_private(shelf / digest, data)
+    for path in (shelf, directory):  # also the names must survive a power cut
+        sync_directory(path)
     return digest

@@ -10,7 +10,7 @@ import msgspec
 from licensesvc.domain import ids
 from licensesvc.domain.audit import AuditEvent
 from licensesvc.domain.connection import Connection
-from licensesvc.domain.errors import InvalidParameter, ProductNotMapped
+from licensesvc.domain.errors import InvalidParameter, OrderConflict, ProductNotMapped
 from licensesvc.domain.instants import Instant
 from licensesvc.domain.order import (
     LineTerms,
@@ -23,7 +23,7 @@ from licensesvc.domain.order import (
 )
 from licensesvc.domain.product import Product, flow_for
 from licensesvc.services import supervise
-from licensesvc.services.issue_license import issue_license, learn_terms
+from licensesvc.services.issue_license import code_index, issue_license, learn_terms
 from licensesvc.services.runtime import Runtime
 from licensesvc.storage import audit, catalog, licenses, orders, supervision
 from licensesvc.storage.licenses import LoadedLicense
@@ -32,6 +32,8 @@ from licensesvc.storage.port import Tx
 from licensesvc.storage.supervision import StoredCase
 
 _NEW_TURNS_TRIAL: Final = (OrderType.NEW, OrderType.TRIAL)
+
+_OUR_CODES: Final = "we make the codes of this product; leave the marketplace's code out"
 
 
 class ReceivedLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,6 +67,7 @@ async def receive_line(
     now = rt.clock()
     order = await _order(tx, rt, connection, facts, buyer=buyer, source=source, by=by, now=now)
     line, product = await _line(tx, rt, connection, order, facts, now=now)
+    loaded = await licenses.by_line(tx, line.id, lock=True)
     cases = await supervision.of_lines(tx, [line.id])
     case = cases.get(line.id)
     if case is None and opens_case(order.order_type):
@@ -77,9 +80,9 @@ async def receive_line(
             now=now,
             source=source,
         )
-    loaded = await licenses.by_line(tx, line.id, lock=True)
     if loaded is not None:
-        await learn_terms(tx, loaded, line.terms)
+        await _same_code(tx, rt, loaded, product, marketplace_code, imported_code)
+        await learn_terms(tx, loaded, line.terms, by=by, now=now)
     elif _license_due(order, product, marketplace_code, imported_code):
         loaded = await issue_license(
             tx,
@@ -94,13 +97,32 @@ async def receive_line(
     return ReceivedLine(order=order, line=line, product=product, case=case, license=loaded)
 
 
+async def _same_code(
+    tx: Tx,
+    rt: Runtime,
+    loaded: LoadedLicense,
+    product: Product,
+    marketplace_code: str | None,
+    imported_code: str | None,
+) -> None:
+    """A code that comes with facts about a known license must be one of its own."""
+    code = marketplace_code or imported_code
+    if code is None:
+        return
+    if marketplace_code is not None and product.delivery_kind.seller_makes_code:
+        raise InvalidParameter(_OUR_CODES)
+    named = await licenses.by_code(tx, code_index(rt, code))
+    if named is None or named.view.id != loaded.view.id:
+        raise OrderConflict("the order line has a license with another code")
+
+
 def _license_due(order: StoredOrder, product: Product, marketplace_code: str | None, imported_code: str | None) -> bool:
     if imported_code is not None:
         return opens_case(order.order_type)
     if marketplace_code is None:
         return issues_license(order.order_type, product.delivery_kind)
     if product.delivery_kind.seller_makes_code:
-        raise InvalidParameter("we make the codes of this product; leave the marketplace's code out")
+        raise InvalidParameter(_OUR_CODES)
     return opens_case(order.order_type)
 
 
@@ -136,9 +158,11 @@ async def _order(
             subject=order.public_id,
             detail={"order": facts.order_id, "type": facts.order_type, "source": source},
         )
-        order = msgspec.structs.replace(order, id=await orders.insert(tx, order))
-        await audit.append(tx, [received])
-        return order
+        if (order_ref := await orders.insert(tx, order)) is not None:
+            await audit.append(tx, [received])
+            return msgspec.structs.replace(order, id=order_ref)
+        known = await orders.find(tx, connection.id, facts.order_id)
+        assert known is not None  # another process added it in this very moment
     order = msgspec.structs.replace(
         known,
         # getLicense calls every purchase NEW (spec §2.2): a source that knows of a trial is right.
@@ -176,7 +200,14 @@ async def _line(
     )
     if line != known:
         await orders.update_line(tx, line)
-    return line, await catalog.product_by_id(tx, line.product_id)
+    product = await catalog.product_by_id(tx, line.product_id)
+    if line.terms.sku_code != known.terms.sku_code:
+        mapped = await _product(tx, connection, line.terms)
+        if mapped.id != product.id:
+            raise OrderConflict(
+                f"the sku that was told later maps to {mapped.public_id}, the line to {product.public_id}"
+            )
+    return line, product
 
 
 async def _product(tx: Tx, connection: Connection, terms: LineTerms) -> Product:

@@ -106,7 +106,7 @@ def translate(error: Exception) -> Exception:
 @cache
 def _dialect(sql: str) -> str:
     sql = re.sub(r"IN @(?:list|ints)\((\$\d+)\)", r"IN (SELECT value FROM json_each(\1))", sql)
-    return re.sub(r"\$(\d+)", r"?\1", re.sub(r"@lock\(\w+\)", "", sql))
+    return re.sub(r"\$(\d+)", r"?\1", re.sub(r"@lock\([\w, ]+\)", "", sql))
 
 
 def _values(args: Sequence[Any]) -> Sequence[Any]:

@@ -3,9 +3,7 @@
 
 ALTER TABLE admin_tokens ADD COLUMN last_used_at @int;
 
-CREATE INDEX orders_by_order_id ON orders (order_id, id);
 CREATE INDEX orders_by_buyer ON orders (buyer_id, id);
-CREATE INDEX licenses_by_order_id ON licenses (order_id, id);
 CREATE INDEX licenses_by_product ON licenses (product_id, id);
 CREATE INDEX audit_events_by_time ON audit_events (at, chain, seq);
 CREATE INDEX messages_by_time ON messages (received_at, id);
