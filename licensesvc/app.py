@@ -20,6 +20,7 @@ from licensesvc.marketplace.huawei.client import MarketplaceClient
 from licensesvc.metrics import Metrics
 from licensesvc.services.authenticate_software import SoftwareGate
 from licensesvc.services.limit_attempts import Limiter, limits
+from licensesvc.services.mailer import Mailer, mail_server
 from licensesvc.services.outbox_worker import OutboxWorker
 from licensesvc.services.readiness import Readiness
 from licensesvc.services.runtime import Runtime
@@ -155,7 +156,7 @@ def create_app(
         ),
     )
     client = MarketplaceClient(around=tracing.call) if tracing else MarketplaceClient()
-    worker = OutboxWorker(rt, client)
+    worker = OutboxWorker(rt, client, _mailer(settings))
 
     @asynccontextmanager
     async def working(_app: Litestar) -> AsyncIterator[None]:
@@ -235,6 +236,12 @@ def _open_tracing(settings: Settings) -> "Tracing | None":
         return open_tracing(settings.otlp_endpoint, settings.node)
     except TelemetryMissing:
         raise NotReady(missing) from None
+
+
+def _mailer(settings: Settings) -> Mailer | None:
+    if not settings.smtp_url or not settings.mail_from:
+        return None
+    return Mailer(mail_server(settings.smtp_url), settings.mail_from)
 
 
 def _report(task: asyncio.Task[None]) -> None:

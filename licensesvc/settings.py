@@ -18,6 +18,13 @@ FILE_NAME = "licensesvc.toml"
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+$(?!\n)")]
+MailUrl = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^((smtp|smtps|smtp\+plain)://([^\s:@/]+(:[^\s@/]*)?@)?[A-Za-z0-9.-]+(:([0-9]{1,4}|[1-5][0-9]{4}))?)?$(?!\n)"
+    ),
+]
+MailAddress = Annotated[str, msgspec.Meta(pattern=r"^([!-~]{1,64}@[A-Za-z0-9.-]{1,255})?$(?!\n)")]
 
 
 class SettingsError(Exception):
@@ -67,6 +74,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Where traces go (OTLP over HTTP, `http://…:4318/v1/traces`); empty = no traces. Needs the extra `telemetry`."""
     least_free_mib: Annotated[int, msgspec.Meta(ge=0)] = 64
     """`/readyz` turns red when the file system of the data directory has less free (MiB)."""
+    smtp_url: MailUrl = ""
+    """Mail server: `smtp://user:password@host:587` (STARTTLS required), `smtps://…` (TLS) or `smtp+plain://` (a relay on this host)."""
+    mail_from: MailAddress = ""
+    """Address that mail to buyers comes from; without it and `smtp_url` no mail is sent."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severe log record that is written (JSON lines on stderr)."""
 

@@ -48,11 +48,25 @@ class AdminClient:
         """Make or do something."""
         return await self._call("POST", path, json=body)
 
+    async def change(self, path: str, verb: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Do something with a record as it stands now."""
+        record = await self.get(path)
+        return await self._call("POST", f"{path}/{verb}", json=body, headers={"If-Match": f'"{record["version"]}"'})
+
+    async def download(self, path: str) -> AsyncIterator[bytes]:
+        """A file, in pieces."""
+        async with self._http.stream("GET", f"/admin/v1{path}") as response:
+            if response.is_error:
+                await response.aread()
+                raise AdminRefused(_reason(response.json()))
+            async for piece in response.aiter_bytes():
+                yield piece
+
     async def patch(self, path: str, version: int, body: Mapping[str, Any]) -> dict[str, Any]:
         """Change a record that still has this version."""
         return await self._call("PATCH", path, json=body, headers={"If-Match": f'"{version}"'})
 
-    async def upload(self, path: str, media_type: str, content: bytes, **parameters: str) -> dict[str, Any]:
+    async def upload(self, path: str, media_type: str, content: bytes, **parameters: str | bool) -> dict[str, Any]:
         """Send a file."""
         headers = {"Content-Type": media_type}
         return await self._call("POST", path, params=parameters, content=content, headers=headers)

@@ -24,8 +24,9 @@ def check_config(data_dir: str | None, *, as_json: bool) -> None:
 
     problem = asyncio.run(_problem(settings))
     shown = msgspec.structs.asdict(settings)
-    if shown["database_url"]:
-        shown["database_url"] = "***"
+    for name in ("database_url", "smtp_url"):
+        if shown[name]:
+            shown[name] = "***"
     print_facts({**shown, "ready": problem is None}, as_json=as_json)
     if problem is not None:
         raise Misconfigured(problem)

@@ -10,7 +10,9 @@ from licensesvc import __version__
 from licensesvc.cli.administration import admin, credential, keys
 from licensesvc.cli.demonstration import demo
 from licensesvc.cli.errors import INTERRUPTED, failure_of
+from licensesvc.cli.files import export, import_orders
 from licensesvc.cli.inspection import audit, check_config, code
+from licensesvc.cli.licenses import license_
 from licensesvc.cli.running import sandbox, serve
 from licensesvc.cli.setup import init, migrate
 
@@ -39,7 +41,22 @@ def program(*, debug: bool) -> None:
     """
 
 
-for command in (init, serve, sandbox, demo, migrate, check_config, admin, credential, keys, code, audit):
+for command in (
+    init,
+    serve,
+    sandbox,
+    demo,
+    migrate,
+    check_config,
+    admin,
+    credential,
+    keys,
+    code,
+    audit,
+    license_,
+    import_orders,
+    export,
+):
     program.add_command(command)
 
 

@@ -87,6 +87,24 @@ class NoFreeSeat(DomainError):
     code = "NO_FREE_SEAT"
 
 
+class SeatsInUse(DomainError):
+    """More seats are taken than would be left."""
+
+    code = "SEATS_IN_USE"
+
+
+class MailNotConfigured(DomainError):
+    """The server has no mail server to send with: set smtp_url and mail_from."""
+
+    code = "MAIL_NOT_CONFIGURED"
+
+
+class NoMailAddress(DomainError):
+    """No mail address of the buyer is known."""
+
+    code = "NO_MAIL_ADDRESS"
+
+
 class ActivationNotFound(DomainError):
     """There is no such activation."""
 

@@ -30,3 +30,5 @@ class RetrySchedule(msgspec.Struct, frozen=True, kw_only=True):
 
 ORDER_QUERY: Final = RetrySchedule(base=2 * SECOND, factor=2, cap=30 * MINUTE, window=24 * HOUR)
 """order/query after an order notification."""
+MAIL: Final = RetrySchedule(base=30 * SECOND, factor=2, cap=HOUR, window=24 * HOUR)
+"""Mail that the server did not take for now."""

@@ -84,7 +84,7 @@ class _Auditor:
     async def _licenses(self) -> None:
         """Every code opens with the vault and is found by its index."""
         after = 0
-        while page := await licenses.page(self._tx, order_id=None, after=after, limit=PAGE):
+        while page := await licenses.page(self._tx, after=after, limit=PAGE):
             after = page[-1].view.id
             self._count("licenses", len(page))
             for loaded in page:
@@ -119,7 +119,7 @@ class _Auditor:
     async def _cases(self) -> None:
         """Replaying the events of a case leads to the node where it stands, and an active license has passed ACTIVATING."""
         after = 0
-        while page := await supervision.page(self._tx, node=None, after=after, limit=PAGE):
+        while page := await supervision.page(self._tx, after=after, limit=PAGE):
             after = page[-1].id
             self._count("cases", len(page))
             for case in page:

@@ -1,14 +1,20 @@
 """Who administers: a bearer token, or the command line on the server's own control socket."""
 
 import hmac
+from contextlib import suppress
 from typing import Final
 
 import msgspec
 
+from licensesvc.domain.instants import MINUTE
 from licensesvc.services.runtime import Runtime
 from licensesvc.signing.tokens import token_hash, token_prefix
 from licensesvc.storage import credentials
-from licensesvc.storage.credentials import Role
+from licensesvc.storage.credentials import Role, StoredToken
+from licensesvc.storage.port import StorageError
+
+LAST_USE_PRECISION: Final = MINUTE
+"""How exactly the last use of a token is known: reading must not write every time."""
 
 _RANK: Final = {Role.READER: 0, Role.OPERATOR: 1, Role.OWNER: 2}
 
@@ -36,4 +42,13 @@ async def authenticate_admin(rt: Runtime, token: str) -> Administrator | None:
     stored = await rt.db.read(lambda tx: credentials.token_by_prefix(tx, prefix))
     if stored is None or not hmac.compare_digest(stored.token_hash, token_hash(token)):
         return None
+    await _note_use(rt, stored)
     return Administrator(name=stored.public_id, role=stored.role)
+
+
+async def _note_use(rt: Runtime, stored: StoredToken) -> None:
+    now = rt.clock()
+    if stored.last_used_at is not None and now - stored.last_used_at < LAST_USE_PRECISION:
+        return
+    with suppress(StorageError):  # a full disk must not keep administrators from reading
+        await rt.db.write(lambda tx: credentials.store_token_use(tx, stored.id, now))

@@ -27,6 +27,11 @@ def code_index(rt: Runtime, code: str) -> str:
     return rt.vault.index(CODE_INDEX, licensecode.canonical(code))
 
 
+def seal_code(rt: Runtime, code: str, public_id: str) -> bytes:
+    """The code of the license with this id, as it lies in the database."""
+    return rt.vault.seal(code.encode(), _context(public_id))
+
+
 async def issue_license(
     tx: Tx,
     rt: Runtime,
@@ -34,16 +39,19 @@ async def issue_license(
     product: Product,
     line_ref: int,
     terms: LineTerms,
-    marketplace_code: str | None,
+    known_code: str | None,
     by: str,
     now: Instant,
 ) -> LoadedLicense:
-    """Create a license in state ISSUED with its code and the intent of its document; a code that exists already violates a UNIQUE constraint."""
+    """Create a license in state ISSUED with its code, a new one unless it has one, and the intent of its document.
+
+    A code that exists already violates a UNIQUE constraint.
+    """
     policy = await catalog.policy_by_id(tx, product.policy_id)
     connection = (await connections.by_id(tx, product.connection_id)).connection
     sources = expiry_sources(policy, terms)
     expiry = provisional_expiry(sources, terms.ordered_at, connection.calendar)
-    code = marketplace_code or licensecode.generate(product.code_prefix, rt.entropy)
+    code = known_code or licensecode.generate(product.code_prefix, rt.entropy)
     public_id = rt.new_id(ids.LICENSE, now)
     license_id = await licenses.insert(
         tx,
@@ -68,9 +76,9 @@ async def issue_license(
     await licenses.add_code(
         tx,
         license_id,
-        kind="marketplace" if marketplace_code else "own",
+        kind="own" if product.delivery_kind.seller_makes_code else "marketplace",
         code_index=code_index(rt, code),
-        sealed=rt.vault.seal(code.encode(), _context(public_id)),
+        sealed=seal_code(rt, code, public_id),
         now=now,
     )
     await audit.append(

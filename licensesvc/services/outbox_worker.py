@@ -11,6 +11,8 @@ from licensesvc.domain.errors import DomainError
 from licensesvc.domain.instants import SECOND
 from licensesvc.marketplace.huawei.client import MarketplaceClient, MarketplaceUnreachable
 from licensesvc.marketplace.huawei.orders import MalformedAnswer, MarketplaceRefusal
+from licensesvc.services import mail_code
+from licensesvc.services.mailer import MailDelayed, Mailer, Undeliverable
 from licensesvc.services.notify_order import OUTBOX_KIND
 from licensesvc.services.query_order import CannotAsk, decode_query, query_order
 from licensesvc.services.runtime import Runtime
@@ -26,16 +28,28 @@ _ERROR_CHARACTERS: Final = 500
 
 _log = structlog.get_logger(__name__)
 
-_EXPECTED: Final = (DomainError, StorageError, CannotAsk, MarketplaceUnreachable, MarketplaceRefusal, MalformedAnswer)
+_EXPECTED: Final = (
+    DomainError,
+    StorageError,
+    CannotAsk,
+    MarketplaceUnreachable,
+    MarketplaceRefusal,
+    MalformedAnswer,
+    MailDelayed,
+    Undeliverable,
+)
+_SCHEDULES: Final = {mail_code.OUTBOX_KIND: retry.MAIL}
+"""How to try again what is not the asking for orders."""
 
 
 class OutboxWorker:
     """Works off the outbox in the background; `wake` tells it that something was added."""
 
-    def __init__(self, rt: Runtime, client: MarketplaceClient) -> None:
+    def __init__(self, rt: Runtime, client: MarketplaceClient, mailer: Mailer | None = None) -> None:
         self._rt = rt
         self._handlers: dict[str, Callable[[OutboxItem], Awaitable[None]]] = {
-            OUTBOX_KIND: lambda item: query_order(rt, client, decode_query(item.payload))
+            OUTBOX_KIND: lambda item: query_order(rt, client, decode_query(item.payload)),
+            mail_code.OUTBOX_KIND: lambda item: mail_code.send_code(rt, mailer, item),
         }
         self._added = asyncio.Event()
 
@@ -79,17 +93,18 @@ class OutboxWorker:
         try:
             await self._handlers[item.kind](item)
         except _EXPECTED as error:
-            await self._failed(item, f"{type(error).__name__}: {error}")
+            await self._failed(item, f"{type(error).__name__}: {error}", final=isinstance(error, Undeliverable))
         except Exception as error:  # noqa: BLE001 - one bad item must not stop the others
             _log.exception("outbox_item_failed", kind=item.kind, item=item.id)
             await self._failed(item, type(error).__name__)
         else:
             await self._rt.db.write(lambda tx: outbox.done(tx, item.id, self._rt.clock()))
 
-    async def _failed(self, item: OutboxItem, error: str) -> None:
+    async def _failed(self, item: OutboxItem, error: str, *, final: bool = False) -> None:
         now = self._rt.clock()
         jitter = int.from_bytes(self._rt.entropy(4)) / 2**32
-        due_at = retry.ORDER_QUERY.next_attempt(item.first_tried_at or now, now, item.attempts + 1, jitter)
+        schedule = _SCHEDULES.get(item.kind, retry.ORDER_QUERY)
+        due_at = None if final else schedule.next_attempt(item.first_tried_at or now, now, item.attempts + 1, jitter)
         text = error[:_ERROR_CHARACTERS]
         if due_at is None:
             _log.error("outbox_item_given_up", kind=item.kind, item=item.id, error=text)

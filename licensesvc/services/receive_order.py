@@ -56,10 +56,12 @@ async def receive_line(
     source: str,
     by: str,
     marketplace_code: str | None = None,
+    imported_code: str | None = None,
 ) -> ReceivedLine:
     """Find or make the order, its line, its case and, where the order buys one and we make the code, its license.
 
-    `marketplace_code` is a code that the marketplace made (License 2.0) and we learn with the order.
+    `marketplace_code` is a code that the marketplace made (License 2.0) and we learn with the order; `imported_code` one that
+    anybody made before we were asked.
     Raises ProductNotMapped, OrderConflict, NotIssuable, InvalidParameter.
     """
     now = rt.clock()
@@ -79,16 +81,16 @@ async def receive_line(
             source=source,
         )
     if loaded is not None:
-        await _same_code(tx, rt, loaded, product, marketplace_code)
+        await _same_code(tx, rt, loaded, product, marketplace_code, imported_code)
         await learn_terms(tx, loaded, line.terms, by=by, now=now)
-    elif _license_due(order, product, marketplace_code):
+    elif _license_due(order, product, marketplace_code, imported_code):
         loaded = await issue_license(
             tx,
             rt,
             product=product,
             line_ref=line.id,
             terms=line.terms,
-            marketplace_code=marketplace_code,
+            known_code=marketplace_code or imported_code,
             by=by,
             now=now,
         )
@@ -96,19 +98,27 @@ async def receive_line(
 
 
 async def _same_code(
-    tx: Tx, rt: Runtime, loaded: LoadedLicense, product: Product, marketplace_code: str | None
+    tx: Tx,
+    rt: Runtime,
+    loaded: LoadedLicense,
+    product: Product,
+    marketplace_code: str | None,
+    imported_code: str | None,
 ) -> None:
     """A code that comes with facts about a known license must be one of its own."""
-    if marketplace_code is None:
+    code = marketplace_code or imported_code
+    if code is None:
         return
-    if product.delivery_kind.seller_makes_code:
+    if marketplace_code is not None and product.delivery_kind.seller_makes_code:
         raise InvalidParameter(_OUR_CODES)
-    named = await licenses.by_code(tx, code_index(rt, marketplace_code))
+    named = await licenses.by_code(tx, code_index(rt, code))
     if named is None or named.view.id != loaded.view.id:
         raise OrderConflict("the order line has a license with another code")
 
 
-def _license_due(order: StoredOrder, product: Product, marketplace_code: str | None) -> bool:
+def _license_due(order: StoredOrder, product: Product, marketplace_code: str | None, imported_code: str | None) -> bool:
+    if imported_code is not None:
+        return opens_case(order.order_type)
     if marketplace_code is None:
         return issues_license(order.order_type, product.delivery_kind)
     if product.delivery_kind.seller_makes_code:

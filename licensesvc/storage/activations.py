@@ -78,11 +78,13 @@ async def release(tx: Tx, activation: StoredActivation, now: Instant) -> bool:
     return True
 
 
-async def of_license(tx: Tx, license_id: int, *, limit: int) -> list[StoredActivation]:
-    """Up to `limit` seats held now, oldest first."""
+async def of_license(tx: Tx, license_id: int, *, after: int, limit: int) -> list[StoredActivation]:
+    """Up to `limit` seats held now with an internal id above `after`, oldest first."""
     rows = await tx.all(
-        f"SELECT {_COLUMNS} FROM activations WHERE license_id = $1 AND released_at IS NULL ORDER BY id LIMIT $2",
+        f"SELECT {_COLUMNS} FROM activations WHERE license_id = $1 AND id > $2 AND released_at IS NULL"
+        " ORDER BY id LIMIT $3",
         license_id,
+        after,
         limit,
     )
     return [_activation(row) for row in rows]

@@ -1,12 +1,20 @@
 """Rows of `audit_events`: append to this process's hash chain, read every chain back."""
 
 from collections.abc import Sequence
+from typing import Final, TypeAlias
 
 import msgspec
 
 from licensesvc.domain.audit import GENESIS, AuditEvent, AuditRow, encode, event_hash
-from licensesvc.storage.port import Tx
+from licensesvc.domain.instants import Instant
+from licensesvc.storage.port import Row, Tx
+from licensesvc.storage.where import EVERYTHING, Where
 
+Place: TypeAlias = tuple[Instant, str, int]
+"""Time, chain and seq of an event: where it stands among the events of all chains."""
+BEGINNING: Final[Place] = (-1, "", 0)
+
+_COLUMNS = "chain, seq, at, actor, kind, subject, detail, hash"
 _encoder = msgspec.json.Encoder(order="sorted")
 
 
@@ -28,8 +36,7 @@ async def append(tx: Tx, events: Sequence[AuditEvent]) -> None:
         detail = _encoder.encode(event.detail).decode()
         rows.append((tx.chain, seq, event.at, event.actor, event.kind, event.subject, detail, previous))
     await tx.many(
-        "INSERT INTO audit_events (chain, seq, at, actor, kind, subject, detail, hash)"
-        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+        f"INSERT INTO audit_events ({_COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
         rows,
     )
 
@@ -42,24 +49,33 @@ async def chains(tx: Tx) -> list[str]:
 async def page(tx: Tx, chain: str, *, after: int, limit: int) -> list[AuditRow]:
     """Up to `limit` events of a chain with a seq above `after`, ascending."""
     rows = await tx.all(
-        "SELECT chain, seq, at, actor, kind, subject, detail, hash FROM audit_events"
-        " WHERE chain = $1 AND seq > $2 ORDER BY seq LIMIT $3",
-        chain,
-        after,
-        limit,
+        f"SELECT {_COLUMNS} FROM audit_events WHERE chain = $1 AND seq > $2 ORDER BY seq LIMIT $3", chain, after, limit
     )
-    return [
-        AuditRow(
-            chain=row["chain"],
-            seq=row["seq"],
-            event=AuditEvent(
-                at=row["at"],
-                actor=row["actor"],
-                kind=row["kind"],
-                subject=row["subject"],
-                detail=msgspec.json.decode(row["detail"]),
-            ),
-            hash=row["hash"],
-        )
-        for row in rows
-    ]
+    return [_row(row) for row in rows]
+
+
+async def search(tx: Tx, *, after: Place, limit: int, where: Where = EVERYTHING) -> list[AuditRow]:
+    """Up to `limit` events of all chains behind a place, by time, then chain and seq; conditions name `e`."""
+    rows = await tx.all(
+        f"SELECT {_COLUMNS} FROM audit_events e WHERE (at, chain, seq) > ($1, $2, $3){where.sql(5)}"
+        " ORDER BY at, chain, seq LIMIT $4",
+        *after,
+        limit,
+        *where.values,
+    )
+    return [_row(row) for row in rows]
+
+
+def _row(row: Row) -> AuditRow:
+    return AuditRow(
+        chain=row["chain"],
+        seq=row["seq"],
+        event=AuditEvent(
+            at=row["at"],
+            actor=row["actor"],
+            kind=row["kind"],
+            subject=row["subject"],
+            detail=msgspec.json.decode(row["detail"]),
+        ),
+        hash=row["hash"],
+    )

@@ -8,6 +8,7 @@ from licensesvc.domain.instants import Instant
 from licensesvc.domain.policy import Policy
 from licensesvc.domain.product import DeliveryKind, Product
 from licensesvc.storage.port import Row, Tx
+from licensesvc.storage.where import EVERYTHING, Where
 
 _PRODUCT = "id, public_id, connection_id, policy_id, name, marketplace_product_id, sku_code, delivery_kind, code_prefix"
 
@@ -63,9 +64,14 @@ async def policy_public_ids(tx: Tx, policy_ids: Collection[int]) -> dict[int, st
     return {row["id"]: row["public_id"] for row in rows}
 
 
-async def policy_page(tx: Tx, *, after: int, limit: int) -> list[Policy]:
-    """Up to `limit` policies with an internal id above `after`, ascending."""
-    rows = await tx.all("SELECT id, terms FROM policies WHERE id > $1 ORDER BY id LIMIT $2", after, limit)
+async def policy_page(tx: Tx, *, after: int, limit: int, where: Where = EVERYTHING) -> list[Policy]:
+    """Up to `limit` policies with an internal id above `after`, ascending; conditions name `p`."""
+    rows = await tx.all(
+        f"SELECT id, terms FROM policies p WHERE id > $1{where.sql(3)} ORDER BY id LIMIT $2",
+        after,
+        limit,
+        *where.values,
+    )
     return [_policy(row) for row in rows]
 
 
@@ -119,7 +125,12 @@ async def product_for(tx: Tx, connection_id: int, marketplace_product_id: str, s
     return _product(row) if row else None
 
 
-async def product_page(tx: Tx, *, after: int, limit: int) -> list[Product]:
-    """Up to `limit` products with an internal id above `after`, ascending."""
-    rows = await tx.all(f"SELECT {_PRODUCT} FROM products WHERE id > $1 ORDER BY id LIMIT $2", after, limit)
+async def product_page(tx: Tx, *, after: int, limit: int, where: Where = EVERYTHING) -> list[Product]:
+    """Up to `limit` products with an internal id above `after`, ascending; conditions name `p`."""
+    rows = await tx.all(
+        f"SELECT {_PRODUCT} FROM products p WHERE id > $1{where.sql(3)} ORDER BY id LIMIT $2",
+        after,
+        limit,
+        *where.values,
+    )
     return [_product(row) for row in rows]

@@ -7,6 +7,7 @@ import msgspec
 from licensesvc.domain.connection import Connection, Site
 from licensesvc.domain.instants import Instant
 from licensesvc.storage.port import Row, Tx
+from licensesvc.storage.where import EVERYTHING, Where
 
 _COLUMNS = (
     "id, public_id, name, site, base_url, wire_zone, calendar_zone, callback_key, api_access_key, api_secret, version"
@@ -113,7 +114,12 @@ async def public_ids(tx: Tx, connection_ids: Collection[int]) -> dict[int, str]:
     return {row["id"]: row["public_id"] for row in rows}
 
 
-async def page(tx: Tx, *, after: int, limit: int) -> list[StoredConnection]:
-    """Up to `limit` connections with an internal id above `after`, ascending."""
-    rows = await tx.all(f"SELECT {_COLUMNS} FROM connections WHERE id > $1 ORDER BY id LIMIT $2", after, limit)
+async def page(tx: Tx, *, after: int, limit: int, where: Where = EVERYTHING) -> list[StoredConnection]:
+    """Up to `limit` connections with an internal id above `after`, ascending; conditions name `c`."""
+    rows = await tx.all(
+        f"SELECT {_COLUMNS} FROM connections c WHERE id > $1{where.sql(3)} ORDER BY id LIMIT $2",
+        after,
+        limit,
+        *where.values,
+    )
     return [_read(row) for row in rows]

@@ -6,9 +6,10 @@ import msgspec
 
 from licensesvc.domain.instants import Instant
 from licensesvc.storage.port import Row, Tx
+from licensesvc.storage.where import EVERYTHING, Where
 
 _CREDENTIAL = "id, public_id, connection_id, product_id, name, access_key, secret, scope, created_at, revoked_at"
-_TOKEN = "id, public_id, name, prefix, token_hash, role, created_at, revoked_at"  # noqa: S105 - column names
+_TOKEN = "id, public_id, name, prefix, token_hash, role, created_at, revoked_at, last_used_at"  # noqa: S105 - column names
 
 
 class Scope(StrEnum):
@@ -65,6 +66,7 @@ class StoredToken(msgspec.Struct, frozen=True, kw_only=True):
     role: Role
     created_at: Instant
     revoked_at: Instant | None = None
+    last_used_at: Instant | None = None
 
     def __repr__(self) -> str:
         return f"StoredToken({self.public_id})"
@@ -95,6 +97,7 @@ def _token(row: Row) -> StoredToken:
         role=Role(row["role"]),
         created_at=row["created_at"],
         revoked_at=row["revoked_at"],
+        last_used_at=row["last_used_at"],
     )
 
 
@@ -122,9 +125,14 @@ async def by_access_key(tx: Tx, access_key: str) -> StoredCredential | None:
     return _credential(row) if row else None
 
 
-async def page(tx: Tx, *, after: int, limit: int) -> list[StoredCredential]:
-    """Up to `limit` credentials with an internal id above `after`, ascending."""
-    rows = await tx.all(f"SELECT {_CREDENTIAL} FROM credentials WHERE id > $1 ORDER BY id LIMIT $2", after, limit)
+async def page(tx: Tx, *, after: int, limit: int, where: Where = EVERYTHING) -> list[StoredCredential]:
+    """Up to `limit` credentials with an internal id above `after`, ascending; conditions name `c`."""
+    rows = await tx.all(
+        f"SELECT {_CREDENTIAL} FROM credentials c WHERE id > $1{where.sql(3)} ORDER BY id LIMIT $2",
+        after,
+        limit,
+        *where.values,
+    )
     return [_credential(row) for row in rows]
 
 
@@ -198,9 +206,14 @@ async def token_by_prefix(tx: Tx, prefix: str) -> StoredToken | None:
     return _token(row) if row else None
 
 
-async def token_page(tx: Tx, *, after: int, limit: int) -> list[StoredToken]:
-    """Up to `limit` admin tokens with an internal id above `after`, ascending."""
-    rows = await tx.all(f"SELECT {_TOKEN} FROM admin_tokens WHERE id > $1 ORDER BY id LIMIT $2", after, limit)
+async def token_page(tx: Tx, *, after: int, limit: int, where: Where = EVERYTHING) -> list[StoredToken]:
+    """Up to `limit` admin tokens with an internal id above `after`, ascending; conditions name `t`."""
+    rows = await tx.all(
+        f"SELECT {_TOKEN} FROM admin_tokens t WHERE id > $1{where.sql(3)} ORDER BY id LIMIT $2",
+        after,
+        limit,
+        *where.values,
+    )
     return [_token(row) for row in rows]
 
 
@@ -210,3 +223,13 @@ async def revoke_token(tx: Tx, public_id: str, now: Instant) -> bool:
         "UPDATE admin_tokens SET revoked_at = $2 WHERE public_id = $1 AND revoked_at IS NULL", public_id, now
     )
     return changed == 1
+
+
+async def store_token_use(tx: Tx, token_id: int, now: Instant) -> None:
+    """Record when a token was used last; an instant never goes back."""
+    await tx.run(
+        "UPDATE admin_tokens SET last_used_at = $2"
+        " WHERE id = $1 AND (last_used_at IS NULL OR last_used_at < CAST($2 AS bigint))",
+        token_id,
+        now,
+    )

@@ -8,6 +8,7 @@ from licensesvc.domain.instants import Instant
 from licensesvc.domain.license import ExpirySource, ExpirySources, LicenseState, LicenseView
 from licensesvc.domain.policy import Policy
 from licensesvc.storage.port import Row, Tx
+from licensesvc.storage.where import EVERYTHING, Where
 
 _VIEW = (
     "l.id, l.public_id, l.connection_id, l.product_id, l.line_ref, l.order_id, l.marketplace_product_id, l.amount,"
@@ -196,17 +197,14 @@ async def policy_of(tx: Tx, license_id: int) -> Policy:
     return msgspec.json.decode(row["policy"], type=Policy)
 
 
-async def page(tx: Tx, *, order_id: str | None, after: int, limit: int) -> list[LoadedLicense]:
-    """Up to `limit` licenses with an internal id above `after`, ascending; `order_id` narrows."""
-    if order_id is None:
-        rows = await tx.all(f"SELECT {_VIEW} FROM {_FROM} WHERE l.id > $1 ORDER BY l.id LIMIT $2", after, limit)
-    else:
-        rows = await tx.all(
-            f"SELECT {_VIEW} FROM {_FROM} WHERE l.order_id = $3 AND l.id > $1 ORDER BY l.id LIMIT $2",
-            after,
-            limit,
-            order_id,
-        )
+async def page(tx: Tx, *, after: int, limit: int, where: Where = EVERYTHING) -> list[LoadedLicense]:
+    """Up to `limit` licenses with an internal id above `after`, ascending; conditions name `l` (license) and `s` (state)."""
+    rows = await tx.all(
+        f"SELECT {_VIEW} FROM {_FROM} WHERE l.id > $1{where.sql(3)} ORDER BY l.id LIMIT $2",
+        after,
+        limit,
+        *where.values,
+    )
     return [_loaded(row) for row in rows]
 
 
@@ -238,6 +236,51 @@ async def store_terms(tx: Tx, view: LicenseView, sources: ExpirySources, amount:
         view.seats,
     )
     return changed == 1
+
+
+async def store_change(tx: Tx, view: LicenseView, sources: ExpirySources) -> bool:
+    """Write what the seller changed of a locked license; False = the state row changed meanwhile."""
+    await tx.run(
+        "UPDATE licenses SET expiry_sources = $2 WHERE id = $1", view.id, msgspec.json.encode(sources).decode()
+    )
+    changed = await tx.run(
+        "UPDATE license_states SET version = version + 1, state = $3, suspended_at = $4, expires_at = $5,"
+        " expiry_source = $6, seats = $7 WHERE license_id = $1 AND version = $2",
+        view.id,
+        view.version,
+        view.state.value,
+        view.suspended_at,
+        view.expires_at,
+        view.expiry_source.value,
+        view.seats,
+    )
+    return changed == 1
+
+
+async def store_quantity(tx: Tx, license_id: int, amount: int, policy: Policy) -> None:
+    """Write the amount, and the license's own terms, that a changed quantity leads to."""
+    await tx.run(
+        "UPDATE licenses SET amount = $2, policy = $3 WHERE id = $1",
+        license_id,
+        amount,
+        msgspec.json.encode(policy).decode(),
+    )
+
+
+async def code_kinds(tx: Tx, license_id: int) -> set[str]:
+    """Whose codes the license has: `own`, `marketplace` or both."""
+    rows = await tx.all("SELECT kind FROM license_codes WHERE license_id = $1", license_id)
+    return {row["kind"] for row in rows}
+
+
+async def replace_own_code(
+    tx: Tx, view: LicenseView, *, code_index: str, sealed: bytes, hint: str, now: Instant
+) -> None:
+    """Give the locked license a new code of ours; the one before finds nothing from now on."""
+    await tx.run("DELETE FROM license_codes WHERE license_id = $1 AND kind = 'own'", view.id)
+    await add_code(tx, view.id, kind="own", code_index=code_index, sealed=sealed, now=now)
+    await tx.run("UPDATE licenses SET code_hint = $2 WHERE id = $1", view.id, hint)
+    await tx.run("UPDATE license_states SET version = version + 1 WHERE license_id = $1", view.id)
 
 
 async def settle(tx: Tx, line_ref: int, now: Instant) -> None:

@@ -4,6 +4,7 @@ import msgspec
 
 from licensesvc.domain.instants import Instant
 from licensesvc.storage.port import Row, Tx
+from licensesvc.storage.where import EVERYTHING, Where
 
 UNAUTHENTICATED_KEPT = 1_000
 """Messages without proof of their sender that are kept, the newest."""
@@ -80,17 +81,14 @@ async def insert(tx: Tx, message: Message) -> None:
         )
 
 
-async def page(tx: Tx, *, order_id: str | None, after: int, limit: int) -> list[Message]:
-    """Up to `limit` messages with an internal id above `after`, ascending; `order_id` narrows."""
-    if order_id is None:
-        rows = await tx.all(f"SELECT {_MESSAGE} FROM messages WHERE id > $1 ORDER BY id LIMIT $2", after, limit)
-    else:
-        rows = await tx.all(
-            f"SELECT {_MESSAGE} FROM messages WHERE order_id = $3 AND id > $1 ORDER BY id LIMIT $2",
-            after,
-            limit,
-            order_id,
-        )
+async def page(tx: Tx, *, after: int, limit: int, where: Where = EVERYTHING) -> list[Message]:
+    """Up to `limit` messages with an internal id above `after`, ascending; conditions name `m`."""
+    rows = await tx.all(
+        f"SELECT {_MESSAGE} FROM messages m WHERE id > $1{where.sql(3)} ORDER BY id LIMIT $2",
+        after,
+        limit,
+        *where.values,
+    )
     return [_message(row) for row in rows]
 
 

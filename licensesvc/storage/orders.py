@@ -7,6 +7,7 @@ import msgspec
 from licensesvc.domain.instants import Instant
 from licensesvc.domain.order import LineTerms, OrderType
 from licensesvc.storage.port import Row, Tx
+from licensesvc.storage.where import EVERYTHING, Where
 
 _ORDER = "id, public_id, connection_id, order_id, order_type, buyer_id, source, order_time, received_at"
 _LINE = "id, public_id, order_ref, line_id, product_id, instance_id, terms"
@@ -111,6 +112,30 @@ async def put_buyer(tx: Tx, connection_id: int, public_id: str, buyer: Buyer, no
     return int(row["id"])
 
 
+async def buyer_of_line(tx: Tx, line_ref: int) -> Buyer | None:
+    """Who bought an order line, as far as that is known."""
+    row = await tx.one(
+        "SELECT b.customer_id, b.name, b.real_name, b.email, b.mobile FROM buyers b"
+        " JOIN orders o ON o.buyer_id = b.id JOIN order_lines l ON l.order_ref = o.id WHERE l.id = $1",
+        line_ref,
+    )
+    if row is None:
+        return None
+    return Buyer(
+        customer_id=row["customer_id"],
+        name=row["name"],
+        real_name=row["real_name"],
+        email=row["email"],
+        mobile=row["mobile"],
+    )
+
+
+async def buyer_public_ids(tx: Tx, buyer_ids: Collection[int]) -> dict[int | None, str]:
+    """Our ids of these buyers, by internal id."""
+    rows = await tx.all("SELECT id, public_id FROM buyers WHERE id IN @ints($1)", sorted(buyer_ids))
+    return {row["id"]: row["public_id"] for row in rows}
+
+
 async def insert(tx: Tx, order: StoredOrder) -> int | None:
     """Add an order; its `id` field is ignored, the new internal id is returned; None = somebody has just added it."""
     row = await tx.one(
@@ -153,14 +178,11 @@ async def by_public_id(tx: Tx, public_id: str) -> StoredOrder | None:
     return _order(row) if row else None
 
 
-async def page(tx: Tx, *, order_id: str | None, after: int, limit: int) -> list[StoredOrder]:
-    """Up to `limit` orders with an internal id above `after`, ascending; `order_id` narrows."""
-    if order_id is None:
-        rows = await tx.all(f"SELECT {_ORDER} FROM orders WHERE id > $1 ORDER BY id LIMIT $2", after, limit)
-    else:
-        rows = await tx.all(
-            f"SELECT {_ORDER} FROM orders WHERE id > $1 AND order_id = $3 ORDER BY id LIMIT $2", after, limit, order_id
-        )
+async def page(tx: Tx, *, after: int, limit: int, where: Where = EVERYTHING) -> list[StoredOrder]:
+    """Up to `limit` orders with an internal id above `after`, ascending; conditions name `o`."""
+    rows = await tx.all(
+        f"SELECT {_ORDER} FROM orders o WHERE id > $1{where.sql(3)} ORDER BY id LIMIT $2", after, limit, *where.values
+    )
     return [_order(row) for row in rows]
 
 
@@ -197,9 +219,9 @@ async def find_line(tx: Tx, order_ref: int, line_id: str) -> StoredLine | None:
     return _line(row) if row else None
 
 
-async def lines_of(tx: Tx, order_ref: int) -> list[StoredLine]:
-    """All lines of an order, ascending."""
-    rows = await tx.all(f"SELECT {_LINE} FROM order_lines WHERE order_ref = $1 ORDER BY id", order_ref)
+async def lines_of(tx: Tx, order_refs: Collection[int]) -> list[StoredLine]:
+    """All lines of these orders, ascending."""
+    rows = await tx.all(f"SELECT {_LINE} FROM order_lines WHERE order_ref IN @ints($1) ORDER BY id", sorted(order_refs))
     return [_line(row) for row in rows]
 
 

@@ -29,6 +29,16 @@ async def add(tx: Tx, *, kind: str, subject: str, payload: str, now: Instant) ->
     )
 
 
+async def is_waiting(tx: Tx, *, kind: str, subject: str) -> bool:
+    """Whether work of this kind on this subject is open."""
+    row = await tx.one(
+        "SELECT 1 AS waiting FROM outbox WHERE done_at IS NULL AND given_up_at IS NULL AND kind = $1 AND subject = $2",
+        kind,
+        subject,
+    )
+    return row is not None
+
+
 async def due(tx: Tx, *, now: Instant, limit: int) -> list[OutboxItem]:
     """Up to `limit` items whose time has come, the most overdue first."""
     rows = await tx.all(

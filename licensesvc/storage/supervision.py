@@ -7,6 +7,7 @@ import msgspec
 from licensesvc.domain.instants import Instant
 from licensesvc.domain.supervision import Actor, Event, FlowName, Node
 from licensesvc.storage.port import Row, Tx
+from licensesvc.storage.where import EVERYTHING, Where
 
 _CASE = (
     "id, public_id, line_ref, connection_id, flow, node, version, entered_at, rejections, accepted_at, completed_at,"
@@ -117,17 +118,14 @@ async def by_public_id(tx: Tx, public_id: str, *, lock: bool = False) -> StoredC
     return _case(row) if row else None
 
 
-async def page(tx: Tx, *, node: str | None, after: int, limit: int) -> list[StoredCase]:
-    """Up to `limit` cases with an internal id above `after`, ascending; `node` narrows."""
-    if node is None:
-        rows = await tx.all(f"SELECT {_CASE} FROM supervision_cases WHERE id > $1 ORDER BY id LIMIT $2", after, limit)
-    else:
-        rows = await tx.all(
-            f"SELECT {_CASE} FROM supervision_cases WHERE node = $3 AND id > $1 ORDER BY id LIMIT $2",
-            after,
-            limit,
-            node,
-        )
+async def page(tx: Tx, *, after: int, limit: int, where: Where = EVERYTHING) -> list[StoredCase]:
+    """Up to `limit` cases with an internal id above `after`, ascending; conditions name `c`."""
+    rows = await tx.all(
+        f"SELECT {_CASE} FROM supervision_cases c WHERE id > $1{where.sql(3)} ORDER BY id LIMIT $2",
+        after,
+        limit,
+        *where.values,
+    )
     return [_case(row) for row in rows]
 
 

@@ -38,26 +38,44 @@ class Page(msgspec.Struct, Generic[V], frozen=True, kw_only=True):
     next_cursor: str | None
 
 
-def encode_cursor(kind: str, after: int) -> str:
-    """Return a cursor into the list called `kind`, behind the record with this internal id."""
-    place = after.to_bytes(_ID_BYTES, "big", signed=True)
+def encode_place(kind: str, place: bytes) -> str:
+    """Return a cursor into the list called `kind`, behind the record whose place these bytes are."""
     return base64url.encode(place + _check(kind, place))
 
 
-def decode_cursor(kind: str, cursor: str | None) -> int:
-    """Return the internal id behind which the page begins, 0 without cursor; INVALID_CURSOR for a text that is none of this list.
+def decode_place(kind: str, cursor: str) -> bytes:
+    """Return the place behind which the page begins; INVALID_CURSOR for a text that is none of this list.
 
     The check keeps nonsense out; it is no secret, for a cursor allows nothing that the list does not.
     """
+    try:
+        text = base64url.decode(cursor)
+    except ValueError:
+        text = b""
+    place, check = text[:-_CHECK_BYTES], text[-_CHECK_BYTES:]
+    if check != _check(kind, place):
+        raise invalid_cursor()
+    return place
+
+
+def invalid_cursor() -> Refusal:
+    """What is answered to a text that is no cursor of the list."""
+    return Refusal("INVALID_CURSOR", "take next_cursor of a page of this list as it stands, or leave the cursor out")
+
+
+def encode_cursor(kind: str, after: int) -> str:
+    """Return a cursor into the list called `kind`, behind the record with this internal id."""
+    return encode_place(kind, after.to_bytes(_ID_BYTES, "big", signed=True))
+
+
+def decode_cursor(kind: str, cursor: str | None) -> int:
+    """Return the internal id behind which the page begins, 0 without cursor."""
     if cursor is None:
         return 0
-    try:
-        place = base64url.decode(cursor)
-    except ValueError:
-        place = b""
-    if len(place) != _ID_BYTES + _CHECK_BYTES or place[_ID_BYTES:] != _check(kind, place[:_ID_BYTES]):
-        raise Refusal("INVALID_CURSOR", "take next_cursor of a page of this list as it stands, or leave the cursor out")
-    return int.from_bytes(place[:_ID_BYTES], "big", signed=True)
+    place = decode_place(kind, cursor)
+    if len(place) != _ID_BYTES:
+        raise invalid_cursor()
+    return int.from_bytes(place, "big", signed=True)
 
 
 async def page_of(
@@ -76,7 +94,12 @@ async def page_of(
     after = decode_cursor(kind, cursor)
     found = await db.read(lambda tx: fetch(tx, after, limit + 1))
     following = encode_cursor(kind, found[limit - 1][0]) if len(found) > limit else None
-    page = Page(items=[shown for _, shown in found[:limit]], next_cursor=following)
+    return page_response(request, [shown for _, shown in found[:limit]], following)
+
+
+def page_response(request: Request[Any, Any, Any], items: list[V], following: str | None) -> Response[Page[V]]:
+    """Answer one page; `following` is the cursor of the next."""
+    page = Page(items=items, next_cursor=following)
     return Response(page, headers={"link": _link(request, following)} if following else None)
 
 

@@ -12,6 +12,7 @@ from tests.support_web import Site, make_catalog, make_order, open_site
 
 CASE = "/admin/v1/supervision-cases/case_" + "0" * 26
 CONNECTION = "/admin/v1/connections/con_" + "0" * 26
+LICENSE = "/admin/v1/licenses/lic_" + "0" * 26
 ENTRIES = [
     ("POST", "/admin/v1/connections"),
     ("PATCH", CONNECTION),
@@ -21,6 +22,13 @@ ENTRIES = [
     ("POST", "/admin/v1/credentials"),
     ("POST", f"{CASE}/events"),
     ("POST", "/admin/v1/tokens"),
+    ("POST", f"{LICENSE}/suspend"),
+    ("POST", f"{LICENSE}/renew"),
+    ("POST", f"{LICENSE}/move-expiry"),
+    ("POST", f"{LICENSE}/change-quantity"),
+    ("POST", f"{LICENSE}/free-seat"),
+    ("POST", f"{LICENSE}/reset-activation"),
+    ("POST", f"{LICENSE}/send-code"),
 ]
 LISTS = [
     "connections",
@@ -32,6 +40,7 @@ LISTS = [
     "supervision-cases",
     "messages",
     "tokens",
+    "audit-events",
 ]
 
 UNREADABLE: dict[str, bytes] = {

@@ -15,8 +15,9 @@ from licensesvc.services.manage_catalog import CreatePolicy, CreateProduct, crea
 from licensesvc.services.runtime import Runtime
 from licensesvc.storage import catalog, connections
 from licensesvc.storage.port import Tx
+from licensesvc.storage.where import EVERYTHING
 from licensesvc.web.admin.access import OWNER, READER
-from licensesvc.web.admin.answers import IdempotencyKey, PublicId, perform
+from licensesvc.web.admin.answers import IdempotencyKey, Name, OurId, PublicId, perform
 from licensesvc.web.cursors import DEFAULT_LIMIT, Cursor, Limit, Page, page_of
 from licensesvc.web.jsonbody import JSONRequest
 from licensesvc.web.problems import JSON_BODY, problems
@@ -99,13 +100,16 @@ async def add_policy(
 async def list_policies(
     request: Request[Any, Any, Any],
     runtime: NamedDependency[Runtime],
+    name: Name = None,
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
 ) -> Response[Page[PolicyView]]:
     """List policies, the oldest first."""
+    where = EVERYTHING.given("p.name = {}", name)
 
     async def fetch(tx: Tx, after: int, count: int) -> Sequence[tuple[int, PolicyView]]:
-        return [(policy.id, _policy_view(policy)) for policy in await catalog.policy_page(tx, after=after, limit=count)]
+        policies = await catalog.policy_page(tx, after=after, limit=count, where=where)
+        return [(policy.id, _policy_view(policy)) for policy in policies]
 
     return await page_of(request, runtime.db, "policies", cursor=cursor, limit=limit, fetch=fetch)
 
@@ -144,13 +148,18 @@ async def add_product(
 async def list_products(
     request: Request[Any, Any, Any],
     runtime: NamedDependency[Runtime],
+    connection: OurId = None,
+    policy: OurId = None,
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
 ) -> Response[Page[ProductView]]:
     """List products, the oldest first."""
+    where = EVERYTHING.given("p.connection_id = (SELECT id FROM connections WHERE public_id = {})", connection).given(
+        "p.policy_id = (SELECT id FROM policies WHERE public_id = {})", policy
+    )
 
     async def fetch(tx: Tx, after: int, count: int) -> Sequence[tuple[int, ProductView]]:
-        products = await catalog.product_page(tx, after=after, limit=count)
+        products = await catalog.product_page(tx, after=after, limit=count, where=where)
         return list(zip([product.id for product in products], await _product_views(tx, products), strict=True))
 
     return await page_of(request, runtime.db, "products", cursor=cursor, limit=limit, fetch=fetch)

@@ -1,13 +1,12 @@
 """`/connections`: marketplace accounts."""
 
-import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Final
 
 import msgspec
 from litestar import Request, Response, get, patch, post
 from litestar.di import NamedDependency
-from litestar.params import HeaderParameter, JSONBody
+from litestar.params import JSONBody, QueryParameter
 
 from licensesvc.domain.connection import Site
 from licensesvc.domain.errors import NotFound
@@ -22,13 +21,12 @@ from licensesvc.settings import Settings
 from licensesvc.storage import connections
 from licensesvc.storage.connections import StoredConnection
 from licensesvc.storage.port import Tx
+from licensesvc.storage.where import EVERYTHING
 from licensesvc.web.admin.access import OWNER, READER
-from licensesvc.web.admin.answers import IdempotencyKey, PublicId, perform
+from licensesvc.web.admin.answers import IdempotencyKey, IfMatch, Name, PublicId, etag, perform, version_of
 from licensesvc.web.cursors import DEFAULT_LIMIT, Cursor, Limit, Page, page_of
 from licensesvc.web.jsonbody import JSONRequest
-from licensesvc.web.problems import JSON_BODY, Refusal, problems
-
-_ETAG: Final = re.compile(r'"(\d{1,18})"', re.ASCII)
+from licensesvc.web.problems import JSON_BODY, problems
 
 
 class ConnectionView(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,7 +63,7 @@ def _view(stored: StoredConnection, settings: Settings) -> ConnectionView:
 
 
 def _tagged(stored: StoredConnection, settings: Settings) -> Response[ConnectionView]:
-    return Response(_view(stored, settings), headers={"etag": f'"{stored.version}"'})
+    return Response(_view(stored, settings), headers=etag(stored.version))
 
 
 @post(
@@ -94,15 +92,18 @@ async def list_connections(
     request: Request[Any, Any, Any],
     runtime: NamedDependency[Runtime],
     settings: NamedDependency[Settings],
+    name: Name = None,
+    site: Annotated[Site | None, QueryParameter(description="Only accounts on this site.")] = None,
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
 ) -> Response[Page[ConnectionView]]:
     """List connections, the oldest first."""
+    where = EVERYTHING.given("c.name = {}", name).given("c.site = {}", site)
 
     async def fetch(tx: Tx, after: int, count: int) -> Sequence[tuple[int, ConnectionView]]:
         return [
             (stored.connection.id, _view(stored, settings))
-            for stored in await connections.page(tx, after=after, limit=count)
+            for stored in await connections.page(tx, after=after, limit=count, where=where)
         ]
 
     return await page_of(request, runtime.db, "connections", cursor=cursor, limit=limit, fetch=fetch)
@@ -138,25 +139,14 @@ async def update_connection(
     data: JSONBody[ChangeConnection],
     runtime: NamedDependency[Runtime],
     settings: NamedDependency[Settings],
-    if_match: Annotated[
-        str | None, HeaderParameter(name="If-Match", description="The ETag that was read; required.")
-    ] = None,
+    if_match: IfMatch = None,
 ) -> Response[ConnectionView]:
     """Change the fields that are given, if nobody has changed the connection since it was read."""
-    version = _version(if_match)
+    version = version_of(if_match)
     stored = await runtime.db.write(
         lambda tx: change_connection(tx, runtime, connection_id, version, data, by=request.user.name)
     )
     return _tagged(stored, settings)
-
-
-def _version(if_match: str | None) -> int:
-    if if_match is None:
-        raise Refusal("PRECONDITION_REQUIRED", "read the connection and send its ETag as If-Match")
-    tag = _ETAG.fullmatch(if_match)
-    if tag is None:
-        raise Refusal("MALFORMED_REQUEST", "If-Match must be one ETag of this connection")
-    return int(tag[1])
 
 
 ROUTES: Final = (add_connection, list_connections, get_connection, update_connection)

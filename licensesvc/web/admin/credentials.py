@@ -16,7 +16,7 @@ from licensesvc.storage import catalog, connections, credentials
 from licensesvc.storage.credentials import Scope, StoredCredential
 from licensesvc.storage.port import Tx
 from licensesvc.web.admin.access import OWNER, READER
-from licensesvc.web.admin.answers import IdempotencyKey, PublicId, Time, perform, time_or_none
+from licensesvc.web.admin.answers import IdempotencyKey, Live, OurId, PublicId, Time, perform, revocation, time_or_none
 from licensesvc.web.cursors import DEFAULT_LIMIT, Cursor, Limit, Page, page_of
 from licensesvc.web.jsonbody import JSONRequest
 from licensesvc.web.problems import JSON_BODY, problems
@@ -90,13 +90,21 @@ async def add_credential(
 async def list_credentials(
     request: Request[Any, Any, Any],
     runtime: NamedDependency[Runtime],
+    connection: OurId = None,
+    product: OurId = None,
+    live: Live = None,
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
 ) -> Response[Page[CredentialView]]:
     """List credentials, also revoked ones, the oldest first."""
+    where = (
+        revocation(live)
+        .given("c.connection_id = (SELECT id FROM connections WHERE public_id = {})", connection)
+        .given("c.product_id = (SELECT id FROM products WHERE public_id = {})", product)
+    )
 
     async def fetch(tx: Tx, after: int, count: int) -> Sequence[tuple[int, CredentialView]]:
-        records = await credentials.page(tx, after=after, limit=count)
+        records = await credentials.page(tx, after=after, limit=count, where=where)
         return list(zip([stored.id for stored in records], await _views(tx, records), strict=True))
 
     return await page_of(request, runtime.db, "credentials", cursor=cursor, limit=limit, fetch=fetch)

@@ -1,4 +1,4 @@
-"""`/licenses`: found by code or order; codes are shown one at a time, to whom may see them."""
+"""`/licenses`: found by what people know of them; codes are shown one at a time, to whom may see them."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any, Final
@@ -15,11 +15,12 @@ from licensesvc.domain.licensecode import MAX_LENGTH
 from licensesvc.services.issue_license import code_index
 from licensesvc.services.runtime import Runtime
 from licensesvc.services.show_code import show_code
-from licensesvc.storage import catalog, connections, licenses
+from licensesvc.storage import activations, catalog, connections, licenses
+from licensesvc.storage.license_search import Search
 from licensesvc.storage.licenses import LoadedLicense
 from licensesvc.storage.port import Tx
 from licensesvc.web.admin.access import OPERATOR, READER
-from licensesvc.web.admin.answers import OrderId, PublicId, Time, time_or_none
+from licensesvc.web.admin.answers import OrderId, OurId, PublicId, Time, etag, time_or_none
 from licensesvc.web.cursors import DEFAULT_LIMIT, Cursor, Limit, Page, page_of
 from licensesvc.web.problems import problems
 
@@ -46,6 +47,14 @@ class LicenseView(msgspec.Struct, frozen=True, kw_only=True):
     frozen_at: Time | None
     suspended_at: Time | None
     last_seen_at: Time | None
+    version: int
+
+
+class ActivationView(msgspec.Struct, frozen=True, kw_only=True):
+    """A seat that a device holds; of its fingerprint only a keyed hash is stored."""
+
+    id: str
+    created_at: Time
 
 
 class CodeView(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,7 +66,8 @@ class CodeView(msgspec.Struct, frozen=True, kw_only=True):
         return "CodeView(…)"
 
 
-async def _views(tx: Tx, records: Sequence[LoadedLicense], now: Instant) -> list[LicenseView]:
+async def license_views(tx: Tx, records: Sequence[LoadedLicense], now: Instant) -> list[LicenseView]:
+    """What is shown of these licenses at `now`."""
     connection_ids = await connections.public_ids(tx, {loaded.view.connection_id for loaded in records})
     product_ids = await catalog.product_public_ids(tx, {loaded.view.product_id for loaded in records})
     return [
@@ -81,6 +91,7 @@ async def _views(tx: Tx, records: Sequence[LoadedLicense], now: Instant) -> list
             frozen_at=time_or_none(loaded.view.frozen_at),
             suspended_at=time_or_none(loaded.view.suspended_at),
             last_seen_at=time_or_none(loaded.last_seen_at),
+            version=loaded.view.version,
         )
         for loaded in records
     ]
@@ -90,38 +101,87 @@ async def _views(tx: Tx, records: Sequence[LoadedLicense], now: Instant) -> list
 async def list_licenses(
     request: Request[Any, Any, Any],
     runtime: NamedDependency[Runtime],
+    *,
     code: Annotated[
         str | None, QueryParameter(min_length=1, max_length=MAX_LENGTH, description="The whole license code.")
     ] = None,
     order_id: OrderId = None,
+    connection: OurId = None,
+    product: OurId = None,
+    buyer: OurId = None,
+    customer_id: Annotated[
+        str | None,
+        QueryParameter(
+            min_length=1, max_length=256, pattern=r"^[^\x00-\x1f]+$", description="The marketplace's id of the buyer."
+        ),
+    ] = None,
+    stored_state: Annotated[
+        LicenseState | None, QueryParameter(name="state", description="As stored, whatever the time is.")
+    ] = None,
+    status: Annotated[LicenseStatus | None, QueryParameter(description="As it is now.")] = None,
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
 ) -> Response[Page[LicenseView]]:
-    """List licenses, the oldest first; `code` finds one."""
+    """List licenses, the oldest first, of which all that is given is true; `code` finds one."""
+    search = Search(
+        code_index=None if code is None else code_index(runtime, code),
+        order_id=order_id,
+        connection=connection,
+        product=product,
+        buyer=buyer,
+        customer_id=customer_id,
+        state=stored_state,
+        status=status,
+    )
+    now = runtime.clock()
 
     async def fetch(tx: Tx, after: int, count: int) -> Sequence[tuple[int, LicenseView]]:
-        if code is None:
-            records = await licenses.page(tx, order_id=order_id, after=after, limit=count)
-        else:
-            loaded = await licenses.by_code(tx, code_index(runtime, code))
-            records = [loaded] if loaded and loaded.view.id > after and order_id in {None, loaded.order_id} else []
-        views = await _views(tx, records, runtime.clock())
+        records = await licenses.page(tx, after=after, limit=count, where=search.where(now))
+        views = await license_views(tx, records, now)
         return list(zip([loaded.view.id for loaded in records], views, strict=True))
 
     return await page_of(request, runtime.db, "licenses", cursor=cursor, limit=limit, fetch=fetch)
 
 
 @get("/licenses/{license_id:str}", opt=READER, operation_id="getLicense", responses=problems("NOT_FOUND"))
-async def get_license(license_id: PublicId, runtime: NamedDependency[Runtime]) -> LicenseView:
-    """Return a license."""
+async def get_license(license_id: PublicId, runtime: NamedDependency[Runtime]) -> Response[LicenseView]:
+    """Return a license; its `ETag` goes into the `If-Match` of a change."""
 
     async def view(tx: Tx) -> LicenseView:
         loaded = await licenses.by_public_id(tx, license_id)
         if loaded is None:
             raise NotFound
-        return (await _views(tx, [loaded], runtime.clock()))[0]
+        return (await license_views(tx, [loaded], runtime.clock()))[0]
 
-    return await runtime.db.read(view)
+    shown = await runtime.db.read(view)
+    return Response(shown, headers=etag(shown.version))
+
+
+@get(
+    "/licenses/{license_id:str}/activations",
+    opt=READER,
+    operation_id="listActivations",
+    responses=problems("NOT_FOUND", "INVALID_CURSOR"),
+)
+async def list_activations(
+    request: Request[Any, Any, Any],
+    license_id: PublicId,
+    runtime: NamedDependency[Runtime],
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: Cursor = None,
+) -> Response[Page[ActivationView]]:
+    """List the seats of a license that are taken now, the oldest first."""
+
+    async def fetch(tx: Tx, after: int, count: int) -> Sequence[tuple[int, ActivationView]]:
+        loaded = await licenses.by_public_id(tx, license_id)
+        if loaded is None:
+            raise NotFound
+        return [
+            (taken.id, ActivationView(id=taken.public_id, created_at=rfc3339(taken.created_at)))
+            for taken in await activations.of_license(tx, loaded.view.id, after=after, limit=count)
+        ]
+
+    return await page_of(request, runtime.db, "activations", cursor=cursor, limit=limit, fetch=fetch)
 
 
 @get("/licenses/{license_id:str}/code", opt=OPERATOR, operation_id="showLicenseCode", responses=problems("NOT_FOUND"))
@@ -133,4 +193,4 @@ async def get_code(
     return Response(CodeView(code=code), headers={"cache-control": "no-store"})
 
 
-ROUTES: Final = (list_licenses, get_license, get_code)
+ROUTES: Final = (list_licenses, get_license, list_activations, get_code)

@@ -1,12 +1,12 @@
 """`/orders`: orders with their lines, from every source, and those entered by hand."""
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 from litestar import Request, Response, get, post
 from litestar.di import NamedDependency
-from litestar.params import JSONBody
+from litestar.params import JSONBody, QueryParameter
 
 from licensesvc.domain.errors import NotFound
 from licensesvc.domain.instants import rfc3339
@@ -17,21 +17,23 @@ from licensesvc.services.runtime import Runtime
 from licensesvc.storage import catalog, connections, licenses, orders, supervision
 from licensesvc.storage.orders import StoredOrder
 from licensesvc.storage.port import Tx
+from licensesvc.storage.where import EVERYTHING
 from licensesvc.web.admin.access import OPERATOR, READER
-from licensesvc.web.admin.answers import IdempotencyKey, OrderId, PublicId, Time, perform, time_or_none
+from licensesvc.web.admin.answers import IdempotencyKey, OrderId, OurId, PublicId, Time, perform, time_or_none
 from licensesvc.web.cursors import DEFAULT_LIMIT, Cursor, Limit, Page, page_of
 from licensesvc.web.jsonbody import JSONRequest
 from licensesvc.web.problems import JSON_BODY, problems
 
 
 class OrderView(msgspec.Struct, frozen=True, kw_only=True):
-    """An order; `order_id` is the marketplace's, `order_time` null until a source tells it."""
+    """An order; `order_id` is the marketplace's, `order_time` null until a source tells it, `buyer` our id or null."""
 
     id: str
     connection: str
     order_id: str
     order_type: OrderType
     source: str
+    buyer: str | None
     order_time: Time | None
     received_at: Time
 
@@ -56,27 +58,37 @@ class OrderDetail(OrderView, frozen=True, kw_only=True):
     lines: list[LineView]
 
 
-def _view(order: StoredOrder, connection: str) -> OrderView:
+async def order_views(tx: Tx, records: Sequence[StoredOrder]) -> list[OrderView]:
+    """What is shown of these orders."""
+    connection_ids = await connections.public_ids(tx, {order.connection_id for order in records})
+    buyer_ids = await orders.buyer_public_ids(tx, {order.buyer_id for order in records if order.buyer_id is not None})
+    return [_view(order, connection_ids[order.connection_id], buyer_ids.get(order.buyer_id)) for order in records]
+
+
+def _view(order: StoredOrder, connection: str, buyer: str | None) -> OrderView:
     return OrderView(
         id=order.public_id,
         connection=connection,
         order_id=order.order_id,
         order_type=order.order_type,
         source=order.source,
+        buyer=buyer,
         order_time=time_or_none(order.order_time),
         received_at=rfc3339(order.received_at),
     )
 
 
-async def _detail(tx: Tx, order: StoredOrder) -> OrderDetail:
-    connection = (await connections.by_id(tx, order.connection_id)).connection
-    lines = await orders.lines_of(tx, order.id)
+async def order_details(tx: Tx, records: Sequence[StoredOrder]) -> list[OrderDetail]:
+    """What is shown of these orders and their lines."""
+    views = await order_views(tx, records)
+    lines = await orders.lines_of(tx, [order.id for order in records])
     refs = [line.id for line in lines]
     product_ids = await catalog.product_public_ids(tx, {line.product_id for line in lines})
     license_ids = await licenses.public_ids_of_lines(tx, refs)
     case_ids = await supervision.public_ids_of_lines(tx, refs)
-    shown = [
-        LineView(
+    shown: dict[int, list[LineView]] = {order.id: [] for order in records}
+    for line in lines:
+        view = LineView(
             id=line.public_id,
             line_id=line.line_id,
             product=product_ids[line.product_id],
@@ -87,9 +99,11 @@ async def _detail(tx: Tx, order: StoredOrder) -> OrderDetail:
             license=license_ids.get(line.id),
             case=case_ids.get(line.id),
         )
-        for line in lines
+        shown[line.order_ref].append(view)
+    return [
+        OrderDetail(**msgspec.structs.asdict(view), lines=shown[order.id])
+        for order, view in zip(records, views, strict=True)
     ]
-    return OrderDetail(**msgspec.structs.asdict(_view(order, connection.public_id)), lines=shown)
 
 
 @post(
@@ -116,7 +130,7 @@ async def add_order(
 
     async def verb(tx: Tx) -> OrderDetail:
         received = await enter_order(tx, runtime, data, by=request.user.name)
-        return await _detail(tx, received[0].order)
+        return (await order_details(tx, [received[0].order]))[0]
 
     return await perform(request, runtime, idempotency_key, verb)
 
@@ -126,15 +140,23 @@ async def list_orders(
     request: Request[Any, Any, Any],
     runtime: NamedDependency[Runtime],
     order_id: OrderId = None,
+    connection: OurId = None,
+    buyer: OurId = None,
+    order_type: Annotated[OrderType | None, QueryParameter(description="Only orders that do this.")] = None,
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
 ) -> Response[Page[OrderView]]:
     """List orders, the oldest first."""
+    where = (
+        EVERYTHING.given("o.order_id = {}", order_id)
+        .given("o.connection_id = (SELECT id FROM connections WHERE public_id = {})", connection)
+        .given("o.buyer_id = (SELECT id FROM buyers WHERE public_id = {})", buyer)
+        .given("o.order_type = {}", order_type)
+    )
 
     async def fetch(tx: Tx, after: int, count: int) -> Sequence[tuple[int, OrderView]]:
-        records = await orders.page(tx, order_id=order_id, after=after, limit=count)
-        connection_ids = await connections.public_ids(tx, {order.connection_id for order in records})
-        return [(order.id, _view(order, connection_ids[order.connection_id])) for order in records]
+        records = await orders.page(tx, after=after, limit=count, where=where)
+        return list(zip([order.id for order in records], await order_views(tx, records), strict=True))
 
     return await page_of(request, runtime.db, "orders", cursor=cursor, limit=limit, fetch=fetch)
 
@@ -147,7 +169,7 @@ async def get_order(our_id: PublicId, runtime: NamedDependency[Runtime]) -> Orde
         order = await orders.by_public_id(tx, our_id)
         if order is None:
             raise NotFound
-        return await _detail(tx, order)
+        return (await order_details(tx, [order]))[0]
 
     return await runtime.db.read(detail)
 

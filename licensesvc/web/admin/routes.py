@@ -3,13 +3,17 @@
 from litestar import Router
 
 from licensesvc.web.admin import (
+    audit,
     catalog,
     connections,
     credentials,
+    files,
     keys,
+    license_changes,
     licenses,
     messages,
     orders,
+    statistics,
     supervision,
     tokens,
 )
@@ -27,11 +31,15 @@ def admin_router() -> Router:
             *catalog.ROUTES,
             *orders.ROUTES,
             *licenses.ROUTES,
+            *license_changes.ROUTES,
             *credentials.ROUTES,
             *supervision.ROUTES,
             *messages.ROUTES,
             *tokens.ROUTES,
             *keys.ROUTES,
+            *files.ROUTES,
+            *audit.ROUTES,
+            *statistics.ROUTES,
         ],
         guards=[authenticated],
         request_class=JSONRequest,

@@ -20,8 +20,9 @@ from licensesvc.services.runtime import Runtime
 from licensesvc.storage import connections, orders, supervision
 from licensesvc.storage.port import Tx
 from licensesvc.storage.supervision import StoredCase
+from licensesvc.storage.where import EVERYTHING
 from licensesvc.web.admin.access import OPERATOR, READER
-from licensesvc.web.admin.answers import IdempotencyKey, PublicId, Time, perform, time_or_none
+from licensesvc.web.admin.answers import IdempotencyKey, OrderId, OurId, PublicId, Time, perform, time_or_none
 from licensesvc.web.cursors import DEFAULT_LIMIT, Cursor, Limit, Page, page_of
 from licensesvc.web.jsonbody import JSONRequest
 from licensesvc.web.problems import JSON_BODY, Refusal, problems
@@ -77,7 +78,8 @@ class CaseDetail(CaseView, frozen=True, kw_only=True):
     proofs: list[ProofView]
 
 
-async def _views(tx: Tx, cases: Sequence[StoredCase]) -> list[CaseView]:
+async def case_views(tx: Tx, cases: Sequence[StoredCase]) -> list[CaseView]:
+    """What is shown of these cases."""
     connection_ids = await connections.public_ids(tx, {case.connection_id for case in cases})
     places = await orders.places_of(tx, {case.line_ref for case in cases})
     return [
@@ -102,7 +104,7 @@ async def _views(tx: Tx, cases: Sequence[StoredCase]) -> list[CaseView]:
 
 
 async def _detail(tx: Tx, case: StoredCase) -> CaseDetail:
-    view = (await _views(tx, [case]))[0]
+    view = (await case_views(tx, [case]))[0]
     events = [
         CaseEventView(
             at=rfc3339(step.at),
@@ -135,14 +137,24 @@ async def list_cases(
     request: Request[Any, Any, Any],
     runtime: NamedDependency[Runtime],
     node: Annotated[Node | None, QueryParameter(description="Only cases that stand here.")] = None,
+    order_id: OrderId = None,
+    connection: OurId = None,
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
 ) -> Response[Page[CaseView]]:
     """List supervision cases, the oldest first."""
+    where = (
+        EVERYTHING.given("c.node = {}", node)
+        .given("c.connection_id = (SELECT id FROM connections WHERE public_id = {})", connection)
+        .given(
+            "c.line_ref IN (SELECT l.id FROM order_lines l JOIN orders o ON o.id = l.order_ref WHERE o.order_id = {})",
+            order_id,
+        )
+    )
 
     async def fetch(tx: Tx, after: int, count: int) -> Sequence[tuple[int, CaseView]]:
-        cases = await supervision.page(tx, node=node, after=after, limit=count)
-        return list(zip([case.id for case in cases], await _views(tx, cases), strict=True))
+        cases = await supervision.page(tx, after=after, limit=count, where=where)
+        return list(zip([case.id for case in cases], await case_views(tx, cases), strict=True))
 
     return await page_of(request, runtime.db, "cases", cursor=cursor, limit=limit, fetch=fetch)
 

@@ -1,12 +1,12 @@
 """`/tokens`: who may administer."""
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 from litestar import Request, Response, delete, get, post
 from litestar.di import NamedDependency
-from litestar.params import JSONBody
+from litestar.params import JSONBody, QueryParameter
 
 from licensesvc.domain.instants import rfc3339
 from licensesvc.services.manage_tokens import CreateToken, create_token, revoke_token
@@ -15,14 +15,14 @@ from licensesvc.storage import credentials
 from licensesvc.storage.credentials import Role, StoredToken
 from licensesvc.storage.port import Tx
 from licensesvc.web.admin.access import OWNER
-from licensesvc.web.admin.answers import IdempotencyKey, PublicId, Time, perform, time_or_none
+from licensesvc.web.admin.answers import IdempotencyKey, Live, PublicId, Time, perform, revocation, time_or_none
 from licensesvc.web.cursors import DEFAULT_LIMIT, Cursor, Limit, Page, page_of
 from licensesvc.web.jsonbody import JSONRequest
 from licensesvc.web.problems import JSON_BODY, problems
 
 
 class TokenView(msgspec.Struct, frozen=True, kw_only=True):
-    """A token as it is known: `prefix` is its beginning, the rest is not stored."""
+    """A token as it is known: `prefix` is its beginning, the rest is not stored; `last_used_at` is exact to a minute."""
 
     id: str
     name: str
@@ -30,6 +30,7 @@ class TokenView(msgspec.Struct, frozen=True, kw_only=True):
     role: Role
     created_at: Time
     revoked_at: Time | None
+    last_used_at: Time | None
 
 
 class NewToken(TokenView, frozen=True, kw_only=True):
@@ -49,6 +50,7 @@ def _view(stored: StoredToken) -> TokenView:
         role=stored.role,
         created_at=rfc3339(stored.created_at),
         revoked_at=time_or_none(stored.revoked_at),
+        last_used_at=time_or_none(stored.last_used_at),
     )
 
 
@@ -77,13 +79,17 @@ async def add_token(
 async def list_tokens(
     request: Request[Any, Any, Any],
     runtime: NamedDependency[Runtime],
+    role: Annotated[Role | None, QueryParameter(description="Only tokens of this role.")] = None,
+    live: Live = None,
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
 ) -> Response[Page[TokenView]]:
     """List admin tokens, also revoked ones, the oldest first."""
+    where = revocation(live).given("t.role = {}", role)
 
     async def fetch(tx: Tx, after: int, count: int) -> Sequence[tuple[int, TokenView]]:
-        return [(stored.id, _view(stored)) for stored in await credentials.token_page(tx, after=after, limit=count)]
+        records = await credentials.token_page(tx, after=after, limit=count, where=where)
+        return [(stored.id, _view(stored)) for stored in records]
 
     return await page_of(request, runtime.db, "tokens", cursor=cursor, limit=limit, fetch=fetch)
 

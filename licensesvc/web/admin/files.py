@@ -1,0 +1,159 @@
+"""`/imports` and `/exports/…`: orders from a CSV file, and lists as CSV files that spreadsheets open safely."""
+
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, TypeAlias
+
+import msgspec
+from litestar import Request, get, post
+from litestar.di import NamedDependency
+from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody, Schema
+from litestar.openapi.spec.enums import OpenAPIType
+from litestar.params import QueryParameter
+from litestar.response import Stream
+
+from licensesvc.domain.instants import rfc3339
+from licensesvc.services import csvfiles
+from licensesvc.services.import_orders import MAX_BYTES, ImportReport, import_orders
+from licensesvc.services.runtime import Runtime
+from licensesvc.storage import licenses, orders, supervision
+from licensesvc.storage.port import Database, Tx
+from licensesvc.web.admin.access import OPERATOR, READER
+from licensesvc.web.admin.licenses import LicenseView, license_views
+from licensesvc.web.admin.orders import OrderDetail, order_details
+from licensesvc.web.admin.supervision import CaseView, case_views
+from licensesvc.web.problems import Refusal, problems
+
+PAGE: Final = 500
+"""Records read at once."""
+IN_MEMORY: Final = 1024 * 1024
+"""Bytes of an uploaded file that are kept in memory; the rest waits in a nameless file."""
+
+_ORDER_COLUMNS: Final = (
+    "id", "connection", "order_id", "order_type", "source", "buyer", "order_time", "received_at", "line_id", "product",
+    "instance_id", "amount", "period_unit", "period_count", "charging_mode", "license", "case",
+)  # fmt: skip
+
+Rows: TypeAlias = Sequence[tuple[int, list[Sequence[object]]]]
+"""Records with their internal id, each as the rows that show it."""
+
+
+@dataclass
+class _ImportOperation(Operation):
+    """The framework does not describe raw bodies."""
+
+    def __post_init__(self) -> None:
+        content = {csvfiles.MEDIA_TYPE: OpenAPIMediaType(schema=Schema(type=OpenAPIType.STRING))}
+        self.request_body = RequestBody(required=True, content=content)
+
+
+@post(
+    "/imports",
+    opt=OPERATOR,
+    operation_id="importOrders",
+    operation_class=_ImportOperation,
+    request_max_body_size=MAX_BYTES,
+    status_code=200,
+    responses=problems("UNSUPPORTED_MEDIA_TYPE", "BODY_TOO_LARGE", "INVALID_PARAMETER"),
+)
+async def add_orders(
+    request: Request[Any, Any, Any],
+    connection: Annotated[
+        str,
+        QueryParameter(max_length=40, pattern=r"^con_[0-9a-z]{26}$(?!\n)", description="Whose orders, by our id."),
+    ],
+    dry_run: Annotated[bool, QueryParameter(description="Report what would happen and write nothing.")],
+    runtime: NamedDependency[Runtime],
+    all_or_nothing: Annotated[bool, QueryParameter(description="Write only if no row is bad.")] = False,
+) -> ImportReport:
+    """Import orders, with codes that were made elsewhere, from a CSV file in UTF-8 or GB18030. The same file again changes nothing."""
+    if request.content_type[0] != csvfiles.MEDIA_TYPE:
+        raise Refusal("UNSUPPORTED_MEDIA_TYPE", "the body must be text/csv")
+    with tempfile.SpooledTemporaryFile(max_size=IN_MEMORY) as file:
+        async for chunk in request.stream():
+            file.write(chunk)
+        return await import_orders(
+            runtime, file, connection, by=request.user.name, dry_run=dry_run, all_or_nothing=all_or_nothing
+        )
+
+
+@get(
+    "/exports/licenses", opt=READER, operation_id="exportLicenses", media_type=csvfiles.MEDIA_TYPE, responses=problems()
+)
+async def export_licenses(runtime: NamedDependency[Runtime]) -> Stream:
+    """Export all licenses as CSV, one a row; codes are shown by their hint only."""
+
+    async def fetch(tx: Tx, after: int) -> Rows:
+        records = await licenses.page(tx, after=after, limit=PAGE)
+        views = await license_views(tx, records, runtime.clock())
+        return [(loaded.view.id, [msgspec.structs.astuple(view)]) for loaded, view in zip(records, views, strict=True)]
+
+    return await _file(runtime, "licenses", LicenseView.__struct_fields__, fetch)
+
+
+@get("/exports/orders", opt=READER, operation_id="exportOrders", media_type=csvfiles.MEDIA_TYPE, responses=problems())
+async def export_orders(runtime: NamedDependency[Runtime]) -> Stream:
+    """Export all orders as CSV, one line of an order a row; buyers are named by id only."""
+
+    async def fetch(tx: Tx, after: int) -> Rows:
+        records = await orders.page(tx, after=after, limit=PAGE)
+        details = await order_details(tx, records)
+        return [(order.id, _order_rows(detail)) for order, detail in zip(records, details, strict=True)]
+
+    return await _file(runtime, "orders", _ORDER_COLUMNS, fetch)
+
+
+@get("/exports/cases", opt=READER, operation_id="exportCases", media_type=csvfiles.MEDIA_TYPE, responses=problems())
+async def export_cases(runtime: NamedDependency[Runtime]) -> Stream:
+    """Export all supervision cases as CSV, one a row."""
+
+    async def fetch(tx: Tx, after: int) -> Rows:
+        records = await supervision.page(tx, after=after, limit=PAGE)
+        views = await case_views(tx, records)
+        return [(case.id, [msgspec.structs.astuple(view)]) for case, view in zip(records, views, strict=True)]
+
+    return await _file(runtime, "cases", CaseView.__struct_fields__, fetch)
+
+
+def _order_rows(order: OrderDetail) -> list[Sequence[object]]:
+    head = [getattr(order, name) for name in _ORDER_COLUMNS[:8]]
+    return [
+        [
+            *head,
+            line.line_id,
+            line.product,
+            line.instance_id,
+            line.amount,
+            line.period.unit if line.period else None,
+            line.period.count if line.period else None,
+            line.charging_mode,
+            line.license,
+            line.case,
+        ]
+        for line in order.lines
+    ]
+
+
+async def _file(rt: Runtime, name: str, columns: Sequence[str], fetch: Callable[[Tx, int], Awaitable[Rows]]) -> Stream:
+    """Stream a file page by page, each from a snapshot of its own; the first is read before the answer begins."""
+    first = await rt.db.read(lambda tx: fetch(tx, 0))
+    day = rfc3339(rt.clock())[:10]
+    return Stream(
+        _pages(rt.db, columns, first, fetch),
+        media_type=csvfiles.MEDIA_TYPE,
+        headers={"content-disposition": f'attachment; filename="{name}-{day}.csv"', "cache-control": "no-store"},
+    )
+
+
+async def _pages(
+    db: Database, columns: Sequence[str], page: Rows, fetch: Callable[[Tx, int], Awaitable[Rows]]
+) -> AsyncIterator[str]:
+    yield csvfiles.BOM + csvfiles.lines([columns])
+    while page:
+        yield csvfiles.lines(row for _, rows in page for row in rows)
+        after = page[-1][0]
+        page = await db.read(lambda tx, after=after: fetch(tx, after))  # type: ignore[misc]
+
+
+ROUTES: Final = (add_orders, export_licenses, export_orders, export_cases)
