@@ -18,6 +18,7 @@ from licensesvc.marketplace.huawei.client import MarketplaceClient
 from licensesvc.services.authenticate_software import SoftwareGate
 from licensesvc.services.outbox_worker import OutboxWorker
 from licensesvc.services.runtime import Runtime
+from licensesvc.services.sealed_values import require_vault
 from licensesvc.settings import Settings
 from licensesvc.signing import keyset, vault
 from licensesvc.signing.privatefiles import private_directory
@@ -49,6 +50,7 @@ def now() -> Instant:
 def create_data(settings: Settings) -> list[str]:
     """Create what is missing of data directory and keys, all private; return what was created."""
     private_directory(settings.data)
+    _refuse_lost_keys(settings)
     private_directory(settings.proofs_dir)
     created = []
     if not settings.signing_keys_file.exists():
@@ -62,9 +64,19 @@ def create_data(settings: Settings) -> list[str]:
 
 def require_data(settings: Settings) -> None:
     """Raise NotReady unless `init` has made the data directory; nothing is created."""
+    _refuse_lost_keys(settings)
     if not settings.signing_keys_file.exists() or not settings.vault_keys_file.exists():
         raise NotReady(
             f"{settings.data} holds no keys: run `licensesvc init --data-dir {shlex.quote(settings.data_dir)}`"
+        )
+
+
+def _refuse_lost_keys(settings: Settings) -> None:
+    lost = [str(file) for file in (settings.signing_keys_file, settings.vault_keys_file) if not file.exists()]
+    if lost and settings.database_file.exists():
+        raise NotReady(
+            f"{settings.database_file} is there, but not {' and '.join(lost)}: put back what belongs to it, or restore a"
+            " backup; new keys would neither open nor verify anything that it holds"
         )
 
 
@@ -101,6 +113,7 @@ async def open_runtime(
     try:
         if missing := await pending(db):
             raise NotReady(f"the database lacks migrations ({', '.join(missing)}): {repair}")
+        await db.read(lambda tx: require_vault(tx, secrets_vault))
         yield Runtime(
             db=db,
             vault=secrets_vault,

@@ -43,6 +43,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """What is locked after more than 5 bad signatures in a row; `key` is the gateway's own behavior."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severe log record that is written (JSON lines on stderr)."""
+    backup_recipient: str = ""
+    """age recipient (`age1…`) of backups; the identity that decrypts them does not belong on the server."""
 
     def __repr__(self) -> str:
         return f"Settings(data_dir={self.data_dir!r}, host={self.host!r}, port={self.port})"

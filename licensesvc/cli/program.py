@@ -11,6 +11,7 @@ from licensesvc.cli.administration import admin, credential, keys
 from licensesvc.cli.demonstration import demo
 from licensesvc.cli.errors import INTERRUPTED, failure_of
 from licensesvc.cli.inspection import audit, check_config, code
+from licensesvc.cli.recovery import backup, backup_key, restore
 from licensesvc.cli.running import sandbox, serve
 from licensesvc.cli.setup import init, migrate
 
@@ -39,6 +40,8 @@ def program(*, debug: bool) -> None:
     """
 
 
+for command in (backup, backup_key, restore):
+    program.add_command(command)
 for command in (init, serve, sandbox, demo, migrate, check_config, admin, credential, keys, code, audit):
     program.add_command(command)
 

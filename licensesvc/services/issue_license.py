@@ -72,7 +72,7 @@ async def issue_license(
         license_id,
         kind="marketplace" if marketplace_code else "own",
         code_index=code_index(rt, code),
-        sealed=rt.vault.seal(code.encode(), _context(public_id)),
+        sealed=rt.vault.seal(code.encode(), code_context(public_id)),
         now=now,
     )
     await audit.append(
@@ -95,7 +95,7 @@ async def issue_license(
 async def open_code(tx: Tx, rt: Runtime, loaded: LoadedLicense) -> str:
     """The code of a license in clear."""
     sealed = await licenses.sealed_code(tx, loaded.view.id)
-    return rt.vault.open(sealed, _context(loaded.view.public_id)).decode()
+    return rt.vault.open(sealed, code_context(loaded.view.public_id)).decode()
 
 
 async def license_of_code(rt: Runtime, code: str) -> str:
@@ -156,5 +156,6 @@ def expiry_sources(policy: Policy, terms: LineTerms) -> ExpirySources:
     )
 
 
-def _context(public_id: str) -> str:
+def code_context(public_id: str) -> str:
+    """What the vault binds the code of a license to."""
     return f"license-code:{public_id}"

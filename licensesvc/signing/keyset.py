@@ -99,7 +99,11 @@ def create(path: Path, now: Instant) -> Keyset:
 
 def load(path: Path) -> Keyset:
     """The keyset in the file. FileNotFoundError, LooseFile, KeysetDamaged."""
-    data = read_private(path)
+    return decode(read_private(path), path)
+
+
+def decode(data: bytes, path: Path) -> Keyset:
+    """The keyset in the contents of the file at `path`. KeysetDamaged."""
     try:
         return Keyset(msgspec.json.decode(data, type=_File, dec_hook=_private_from_text).keys)
     except (msgspec.MsgspecError, ValueError) as error:

@@ -8,9 +8,10 @@ import os
 import shlex
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
@@ -25,14 +26,24 @@ class LooseFile(Exception):
 
 def write_private(path: Path, data: bytes) -> None:
     """Replace `path` by `data`, mode 0600: after a crash it holds either the old or the new bytes, durably."""
-    with _beside(path, data) as temporary:
-        temporary.replace(path)
+    with _beside(path, lambda written: written.replace(path)) as file:
+        file.write(data)
 
 
 def create_private(path: Path, data: bytes) -> None:
     """Write `data` to `path`, mode 0600, durably; FileExistsError when anything has that name already."""
-    with _beside(path, data) as temporary:
-        path.hardlink_to(temporary)
+    with creating_private(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def creating_private(path: Path) -> Iterator[BinaryIO]:
+    """A file to write that becomes `path`, mode 0600, durably, once the context ends well; otherwise nothing stays.
+
+    FileExistsError at the end when anything has that name already.
+    """
+    with _beside(path, path.hardlink_to) as file:
+        yield file
 
 
 def read_private(path: Path) -> bytes:
@@ -70,15 +81,15 @@ def _refuse_loose(path: Path, facts: os.stat_result, mode: str) -> None:
 
 
 @contextmanager
-def _beside(path: Path, data: bytes) -> Iterator[Path]:
+def _beside(path: Path, settle: Callable[[Path], object]) -> Iterator[BinaryIO]:
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     temporary = Path(name)
     try:
         with open(descriptor, "wb") as file:  # noqa: PTH123 – it is a descriptor, not a path
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(descriptor)
-        yield temporary
+        settle(temporary)
     finally:
         temporary.unlink(missing_ok=True)
     _sync_directory(path.parent)

@@ -95,7 +95,11 @@ def create(path: Path) -> Vault:
 
 def load(path: Path) -> Vault:
     """The vault of the file. FileNotFoundError, LooseFile, VaultDamaged."""
-    data = read_private(path)
+    return decode(read_private(path), path)
+
+
+def decode(data: bytes, path: Path) -> Vault:
+    """The vault in the contents of the file at `path`. VaultDamaged."""
     try:
         return Vault(msgspec.json.decode(data, type=_File, dec_hook=_from_text))
     except (msgspec.MsgspecError, ValueError) as error:
