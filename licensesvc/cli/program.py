@@ -9,6 +9,7 @@ import click
 from licensesvc import __version__
 from licensesvc.cli.administration import admin, credential, keys
 from licensesvc.cli.demonstration import demo
+from licensesvc.cli.doctor import doctor
 from licensesvc.cli.errors import INTERRUPTED, failure_of
 from licensesvc.cli.inspection import audit, check_config, code
 from licensesvc.cli.recovery import backup, backup_key, restore
@@ -40,7 +41,7 @@ def program(*, debug: bool) -> None:
     """
 
 
-for command in (backup, backup_key, restore):
+for command in (backup, backup_key, restore, doctor):
     program.add_command(command)
 for command in (init, serve, sandbox, demo, migrate, check_config, admin, credential, keys, code, audit):
     program.add_command(command)
