@@ -15,6 +15,7 @@ ENVIRONMENT_PREFIX = "LICENSESVC_"
 FILE_NAME = "licensesvc.toml"
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+Days = Annotated[int, msgspec.Meta(ge=0, le=36_500)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+$")]
 
 
@@ -43,6 +44,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """What is locked after more than 5 bad signatures in a row; `key` is the gateway's own behavior."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severe log record that is written (JSON lines on stderr)."""
+    keep_messages_days: Days = 180
+    """Days that interface messages are kept; 0 keeps them for good."""
+    keep_outbox_days: Days = 30
+    """Days that finished background work is kept; 0 keeps it for good."""
+    keep_released_activations_days: Days = 365
+    """Days that activations are kept after their seat was given back; 0 keeps them for good."""
     backup_recipient: str = ""
     """age recipient (`age1…`) of backups; the identity that decrypts them does not belong on the server."""
 

@@ -94,9 +94,7 @@ async def _open_shop(tx: Tx, rt: Runtime) -> tuple[Connection, str, str]:
 
 async def _sell(tx: Tx, rt: Runtime, connection: Connection, number: int, seats: int) -> tuple[str, str]:
     """Receive one order and return the code and the public id of its license."""
-    facts = OrderFacts(
-        order_id=f"CS{number}", order_type=OrderType.NEW, marketplace_product_id=SOLD, amount=seats
-    )
+    facts = OrderFacts(order_id=f"CS{number}", order_type=OrderType.NEW, marketplace_product_id=SOLD, amount=seats)
     received = await receive_line(tx, rt, connection, facts, buyer=None, source=BY, by=BY)
     assert received.license is not None
     return await open_code(tx, rt, received.license), received.license.view.public_id

@@ -12,6 +12,7 @@ from licensesvc.cli.demonstration import demo
 from licensesvc.cli.doctor import doctor
 from licensesvc.cli.errors import INTERRUPTED, failure_of
 from licensesvc.cli.inspection import audit, check_config, code
+from licensesvc.cli.privacy import buyer, prune
 from licensesvc.cli.recovery import backup, backup_key, restore
 from licensesvc.cli.running import sandbox, serve
 from licensesvc.cli.setup import init, migrate
@@ -41,7 +42,7 @@ def program(*, debug: bool) -> None:
     """
 
 
-for command in (backup, backup_key, restore, doctor):
+for command in (backup, backup_key, restore, doctor, buyer, prune):
     program.add_command(command)
 for command in (init, serve, sandbox, demo, migrate, check_config, admin, credential, keys, code, audit):
     program.add_command(command)

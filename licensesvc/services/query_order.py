@@ -64,11 +64,11 @@ def _hosts(connection: Connection) -> tuple[str, ...]:
 async def _receive(tx: Tx, rt: Runtime, connection: Connection, info: OrderInfo) -> None:
     buyer = _buyer(info.buyer_info)
     for line in info.order_line:
-        facts = _facts(info, line, buyer, connection.wire)
+        facts = _facts(info, line, connection.wire)
         await receive_line(tx, rt, connection, facts, buyer=buyer, source=SOURCE, by=connection.public_id)
 
 
-def _facts(info: OrderInfo, line: OrderLine, buyer: Buyer | None, wire: ZoneInfo) -> OrderFacts:
+def _facts(info: OrderInfo, line: OrderLine, wire: ZoneInfo) -> OrderFacts:
     product = line.product_info[0] if line.product_info else None
     return OrderFacts(
         order_id=info.order_id,
@@ -77,7 +77,6 @@ def _facts(info: OrderInfo, line: OrderLine, buyer: Buyer | None, wire: ZoneInfo
         order_time=parse_stamp(info.create_time, wire),
         marketplace_product_id=product.product_id if product else None,
         sku_code=product.sku_code if product else None,
-        customer_id=buyer.customer_id if buyer else None,
         charging_mode=line.charging_mode,
         period=_period(line),
         amount=product.linear_value if product else None,

@@ -39,6 +39,9 @@ ROUTES: dict[tuple[str, str], str] = {
     ("DELETE", "/tokens/{token_id:str}"): OWNER,
     ("GET", "/keys"): READER,
     ("POST", "/keys/rotate"): OWNER,
+    ("GET", "/buyers"): OPERATOR,
+    ("POST", "/buyers/{buyer_id:str}/erase"): OWNER,
+    ("POST", "/prune"): OWNER,
 }
 RANK = [READER, OPERATOR, OWNER]
 MISSING = "x" * 3 + "_" + "0" * 26

@@ -3,11 +3,13 @@
 from litestar import Router
 
 from licensesvc.web.admin import (
+    buyers,
     catalog,
     connections,
     credentials,
     keys,
     licenses,
+    maintenance,
     messages,
     orders,
     supervision,
@@ -32,6 +34,8 @@ def admin_router() -> Router:
             *messages.ROUTES,
             *tokens.ROUTES,
             *keys.ROUTES,
+            *buyers.ROUTES,
+            *maintenance.ROUTES,
         ],
         guards=[authenticated],
         request_class=JSONRequest,
