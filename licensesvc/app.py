@@ -6,7 +6,7 @@ import secrets
 import shlex
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 import structlog
 from litestar import Litestar
@@ -16,7 +16,9 @@ from litestar.exceptions import HTTPException
 from licensesvc.domain.instants import Instant
 from licensesvc.marketplace.huawei.client import MarketplaceClient
 from licensesvc.services.authenticate_software import SoftwareGate
+from licensesvc.services.follow_keys import KeyFollower
 from licensesvc.services.outbox_worker import OutboxWorker
+from licensesvc.services.rotate_vault import VaultResealer
 from licensesvc.services.runtime import Runtime
 from licensesvc.services.sealed_values import require_vault
 from licensesvc.settings import Settings
@@ -132,19 +134,23 @@ def create_app(rt: Runtime, settings: Settings) -> Litestar:
     gate = SoftwareGate(rt, settings.lock_scope)
     client = MarketplaceClient()
     worker = OutboxWorker(rt, client)
+    follower = KeyFollower(rt, settings.signing_keys_file, settings.vault_keys_file)
+    resealer = VaultResealer(rt, settings.vault_keys_file)
+    background = {"outbox": worker.run, "keys": follower.run, "vault": resealer.run}
 
     @asynccontextmanager
     async def working(_app: Litestar) -> AsyncIterator[None]:
         await gate.load()
         async with client:
-            task = asyncio.create_task(worker.run(), name="outbox")
-            task.add_done_callback(_report)
+            tasks = [asyncio.create_task(run(), name=name) for name, run in background.items()]
+            for task in tasks:
+                task.add_done_callback(_report)
             try:
                 yield
             finally:
-                task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
 
     return Litestar(
         route_handlers=[
@@ -161,6 +167,7 @@ def create_app(rt: Runtime, settings: Settings) -> Litestar:
             "runtime": Provide(lambda: rt, sync_to_thread=False),
             "settings": Provide(lambda: settings, sync_to_thread=False),
             "gate": Provide(lambda: gate, sync_to_thread=False),
+            "resealer": Provide(lambda: resealer, sync_to_thread=False),
         },
         exception_handlers={HTTPException: problem_response, Exception: problem_response},
         middleware=[RequestIds],
@@ -172,5 +179,5 @@ def create_app(rt: Runtime, settings: Settings) -> Litestar:
 
 def _report(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
-        _log.critical("outbox_stopped", exc_info=error)
-        logging.getLogger(__name__).critical("the outbox stopped; restart the server")
+        _log.critical("background_work_stopped", work=task.get_name(), exc_info=error)
+        logging.getLogger(__name__).critical("the %s stopped; restart the server", task.get_name())

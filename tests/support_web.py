@@ -15,6 +15,7 @@ from litestar.types import ControllerRouterHandler
 
 from licensesvc.services.authenticate_software import SoftwareGate
 from licensesvc.services.manage_tokens import CreateToken, create_token
+from licensesvc.services.rotate_vault import VaultResealer
 from licensesvc.services.runtime import Runtime
 from licensesvc.settings import Settings
 from licensesvc.signing import keyset, vault
@@ -100,12 +101,14 @@ def make_app(rt: Runtime, *, more: list[ControllerRouterHandler] | None = None) 
     """The admin API and the API page, as the server puts them together; `more` adds routes."""
     settings = Settings(data_dir=str(rt.proofs_dir.parent), public_url="https://licenses.example/")
     gate = SoftwareGate(rt)
+    resealer = VaultResealer(rt, settings.vault_keys_file)
     return Litestar(
         [admin_router(), problem_kind, *(more or [])],
         dependencies={
             "runtime": Provide(lambda: rt, sync_to_thread=False),
             "settings": Provide(lambda: settings, sync_to_thread=False),
             "gate": Provide(lambda: gate, sync_to_thread=False),
+            "resealer": Provide(lambda: resealer, sync_to_thread=False),
         },
         exception_handlers={Exception: problem_response},
         openapi_config=openapi_config(),

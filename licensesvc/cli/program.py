@@ -16,6 +16,7 @@ from licensesvc.cli.privacy import buyer, prune
 from licensesvc.cli.recovery import backup, backup_key, restore
 from licensesvc.cli.running import sandbox, serve
 from licensesvc.cli.setup import init, migrate
+from licensesvc.cli.vaulting import vault
 
 
 class _Program(click.Group):
@@ -42,7 +43,7 @@ def program(*, debug: bool) -> None:
     """
 
 
-for command in (backup, backup_key, restore, doctor, buyer, prune):
+for command in (backup, backup_key, restore, doctor, buyer, prune, vault):
     program.add_command(command)
 for command in (init, serve, sandbox, demo, migrate, check_config, admin, credential, keys, code, audit):
     program.add_command(command)

@@ -29,6 +29,10 @@ class KeysetDamaged(Exception):
         self.path = path
 
 
+class UnknownKid(Exception):
+    """No key here has this kid."""
+
+
 class UnusableKey(ValueError):
     """A public key that is malformed, of another kind, or for which anybody can forge signatures."""
 
@@ -118,6 +122,29 @@ def rotate(path: Path, now: Instant) -> Keyset:
     if not any(key.status is KeyStatus.ACTIVE for key in rotated):
         rotated.append(_new_key(KeyStatus.ACTIVE, now))
     keyset = Keyset([*rotated, _new_key(KeyStatus.NEXT, now)])
+    write_private(path, _encode(keyset))
+    return keyset
+
+
+def compromise(path: Path, kid: str, now: Instant) -> Keyset:
+    """Neither publish nor believe a key any more; the next one takes its place if it signed. UnknownKid, or raises as `load`.
+
+    Doing it twice changes nothing.
+    """
+    keyset = load(path)
+    known = keyset.find(kid)
+    if known is None:
+        raise UnknownKid(kid)
+    if known.status is KeyStatus.COMPROMISED:
+        return keyset
+    if known.status is KeyStatus.ACTIVE:
+        keyset = rotate(path, now)
+    keys = [
+        msgspec.structs.replace(key, status=KeyStatus.COMPROMISED) if key.kid == kid else key for key in keyset.keys
+    ]
+    if known.status is KeyStatus.NEXT:
+        keys.append(_new_key(KeyStatus.NEXT, now))
+    keyset = Keyset(keys)
     write_private(path, _encode(keyset))
     return keyset
 

@@ -14,6 +14,7 @@ from licensesvc.web.admin import (
     orders,
     supervision,
     tokens,
+    vault,
 )
 from licensesvc.web.admin.access import authenticated
 from licensesvc.web.docs import ADMIN_SCHEME
@@ -35,6 +36,7 @@ def admin_router() -> Router:
             *tokens.ROUTES,
             *keys.ROUTES,
             *buyers.ROUTES,
+            *vault.ROUTES,
             *maintenance.ROUTES,
         ],
         guards=[authenticated],
