@@ -35,11 +35,9 @@ def test_every_binary_column_is_sealed_or_known_not_to_be():
     assert _CONTEXTS.keys() == {(column.table, column.column) for column in COLUMNS}
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-async def opened(request, engine, place, tmp_path):
+@pytest.fixture
+async def opened(place, tmp_path):
     """A runtime with sealed values of several kinds, and its settings."""
-    if request.param != engine:
-        pytest.skip("the other engine")
     settings = Settings(data_dir=str(tmp_path / "data"), database_url=place if isinstance(place, str) else "")
     await make_stock(settings.data, licenses=25, database_url=settings.database_url)
     async with open_runtime(settings) as rt:
