@@ -17,6 +17,7 @@ from licensesvc.domain.instants import Instant
 from licensesvc.marketplace.huawei.client import MarketplaceClient
 from licensesvc.services.authenticate_software import SoftwareGate
 from licensesvc.services.follow_keys import KeyFollower
+from licensesvc.services.housekeeping import Housekeeping
 from licensesvc.services.outbox_worker import OutboxWorker
 from licensesvc.services.rotate_vault import VaultResealer
 from licensesvc.services.runtime import Runtime
@@ -136,7 +137,12 @@ def create_app(rt: Runtime, settings: Settings) -> Litestar:
     worker = OutboxWorker(rt, client)
     follower = KeyFollower(rt, settings.signing_keys_file, settings.vault_keys_file)
     resealer = VaultResealer(rt, settings.vault_keys_file)
-    background = {"outbox": worker.run, "keys": follower.run, "vault": resealer.run}
+    background = {
+        "outbox": worker.run,
+        "keys": follower.run,
+        "vault": resealer.run,
+        "housekeeping": Housekeeping(rt, settings).run,
+    }
 
     @asynccontextmanager
     async def working(_app: Litestar) -> AsyncIterator[None]:

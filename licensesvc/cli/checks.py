@@ -19,11 +19,13 @@ from licensesvc.app import now
 from licensesvc.cli.errors import failure_of
 from licensesvc.cli.sqlite_reader import open_reader
 from licensesvc.domain.connection import MARKETPLACE_HOSTS, Connection
-from licensesvc.domain.instants import SECOND, Instant
+from licensesvc.domain.instants import HOUR, SECOND, Instant
+from licensesvc.services.housekeeping import backups
 from licensesvc.services.proof_store import proof_file
 from licensesvc.services.sealed_values import unopenable
 from licensesvc.settings import FILE_NAME, Settings
 from licensesvc.signing import keyset, vault
+from licensesvc.signing.agefile import UnusableRecipient, recipient
 from licensesvc.signing.privatefiles import LooseFile, private_directory, read_private
 from licensesvc.storage import connections, documents
 from licensesvc.storage.migrate import pending
@@ -80,7 +82,14 @@ def _failed(check: str, found: str, advice: str) -> Diagnosis:
 
 async def diagnose(settings: Settings) -> list[Diagnosis]:
     """Run every check; one that cannot be run is a failure of its own and stops none of the others."""
-    found = [*_settings(settings), *_files(settings), *_signing(settings), *_disk(settings), *_libraries()]
+    found = [
+        *_settings(settings),
+        *_files(settings),
+        *_signing(settings),
+        *_disk(settings),
+        *_libraries(),
+        *_backups(settings),
+    ]
     return [*found, *[finding async for finding in _database(settings)]]
 
 
@@ -89,12 +98,28 @@ def _settings(settings: Settings) -> Iterator[Diagnosis]:
         yield _warning(
             "settings", "public_url is empty", "set it to the URL under which the marketplace reaches this server"
         )
-    if not settings.backup_recipient:
-        yield _warning(
-            "settings", "backup_recipient is empty", "make a key with `licensesvc backup-key`, set its recipient"
-        )
-    if settings.public_url and settings.backup_recipient:
+    else:
         yield _ok("settings", f"issuer {settings.issuer}, node {settings.node}")
+
+
+def _backups(settings: Settings) -> Iterator[Diagnosis]:
+    if not settings.backup_dir:
+        yield _warning(
+            "backups", "the server makes none", "set backup_dir and backup_recipient, or run `licensesvc backup` daily"
+        )
+        return
+    try:
+        recipient(settings.backup_recipient)
+        made = backups(settings)
+    except (UnusableRecipient, OSError) as error:
+        yield _failed("backups", str(error), "correct backup_recipient and backup_dir")
+        return
+    limit = 2 * settings.backup_every_hours * HOUR
+    if not made or now() - made[-1][0] > limit:
+        found = f"the newest is {made[-1][1].name}" if made else f"none in {settings.backup_dir}"
+        yield _failed("backups", found, "look for backup_failed in the log; run `licensesvc backup` meanwhile")
+    else:
+        yield _ok("backups", f"the newest of {len(made)} is {made[-1][1].name}")
 
 
 def _files(settings: Settings) -> Iterator[Diagnosis]:

@@ -53,7 +53,9 @@ def failure_of(error: Exception) -> Failure:
             return Misconfigured(str(error))
         case CannotDecrypt() | ArchiveDamaged() | ArchiveTooNew():
             return Failure(f"the backup cannot be restored: {error}; nothing was written")
-        case NotEmpty() | BackupImpossible() | UnusableRecipient():
+        case UnusableRecipient():
+            return Misconfigured(str(error))
+        case NotEmpty() | BackupImpossible():
             return Failure(str(error))
         case StorageError() | OSError():
             return Failure(str(error))

@@ -46,7 +46,7 @@ async def test_control_a_sound_installation_has_no_failure(settings):
 
     assert await failures(settings) == {}
     assert {finding.check for finding in found} == {
-        "settings", "files", "keys", "disk", "libraries", "schema", "engine", "old data", "documents", "proofs", "clock",
+        "settings", "backups", "files", "keys", "disk", "libraries", "schema", "engine", "old data", "documents", "proofs", "clock",
     }  # fmt: skip
 
 
