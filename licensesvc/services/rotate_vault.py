@@ -58,8 +58,7 @@ async def vault_keys(tx: Tx, rt: Runtime) -> list[VaultKey]:
 async def rotate_vault(tx: Tx, rt: Runtime, path: Path, *, by: str) -> int:
     """Seal with a new key from now on, in the file at `path` and in this process; return its id. Raises as `vault.load`."""
     now = rt.clock()
-    detail: dict[str, str | int | None] = {"key": rt.vault.newest + 1}
-    await audit.append(tx, [AuditEvent(at=now, actor=by, kind="vault.rotated", subject="vault", detail=detail)])
+    await audit.append(tx, [AuditEvent(at=now, actor=by, kind="vault.rotated", subject="vault", detail={})])
     rt.vault.follow(await asyncio.to_thread(vault.add_key, path, now))
     return rt.vault.newest
 

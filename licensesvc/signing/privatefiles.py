@@ -4,6 +4,7 @@ In: atomic writing, refusing to read what others could have read or planted. Out
 """
 
 import errno
+import fcntl
 import os
 import shlex
 import stat
@@ -44,6 +45,17 @@ def creating_private(path: Path) -> Iterator[BinaryIO]:
     """
     with _beside(path, path.hardlink_to) as file:
         yield file
+
+
+@contextmanager
+def changing(path: Path) -> Iterator[None]:
+    """Hold off every other process, and thread, that wants to change a file in the same directory: read it in here."""
+    descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def read_private(path: Path) -> bytes:

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.hmac import HMAC
 
 from licensesvc.domain.instants import Instant
 from licensesvc.signing import base64url
-from licensesvc.signing.privatefiles import LooseFile, create_private, read_private, write_private
+from licensesvc.signing.privatefiles import LooseFile, changing, create_private, read_private, write_private
 
 _KEY_BYTES = 32
 _FORMAT = b"\x01"
@@ -126,10 +126,10 @@ def decode(data: bytes, path: Path) -> Vault:
 
 def add_key(path: Path, now: Instant) -> Vault:
     """Seal with a new key from now on; the others open on. Raises as `load`."""
-    newest = load(path).newest
 
     def add(keys: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        return [*keys, {"id": newest + 1, "secret": _new_secret(), "created_at": now}]
+        following = max(key["id"] for key in keys) + 1
+        return [*keys, {"id": following, "secret": _new_secret(), "created_at": now}]
 
     return _rewrite(path, add)
 
@@ -140,12 +140,15 @@ def keep_newest(path: Path, newest: int) -> Vault:
 
 
 def _rewrite(path: Path, change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> Vault:
-    document = msgspec.json.decode(read_private(path))
-    document["keys"] = change(document["keys"])
-    data = msgspec.json.format(msgspec.json.encode(document))
-    changed = decode(data, path)
-    write_private(path, data)
-    return changed
+    with changing(path):
+        before = read_private(path)
+        decode(before, path)
+        document = msgspec.json.decode(before)
+        document["keys"] = change(document["keys"])
+        data = msgspec.json.format(msgspec.json.encode(document))
+        changed = decode(data, path)
+        write_private(path, data)
+        return changed
 
 
 def _new_secret() -> str:

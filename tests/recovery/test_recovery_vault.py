@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -129,6 +130,16 @@ def test_another_process_opens_what_a_new_key_sealed_at_once(tmp_path):
     assert there.open(here.seal(b"secret", "c"), "c") == b"secret"
     assert there.newest == 2
     assert there.index("k", "t") == here.index("k", "t")
+
+
+def test_processes_that_rotate_at_once_lose_no_key(tmp_path):
+    vault.create(tmp_path / "keys")
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda _: vault.add_key(tmp_path / "keys", 7), range(16)))
+
+    last = vault.load(tmp_path / "keys")
+    assert list(last.created_at) == list(range(1, 18))
+    assert all(last.open(one.seal(b"secret", "c"), "c") == b"secret" for one in made)
 
 
 def test_an_unknown_key_opens_nothing(tmp_path):
