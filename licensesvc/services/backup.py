@@ -5,12 +5,13 @@ In: one consistent snapshot, read page by page, so memory stays bounded. Out: wh
 
 import asyncio
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from time import monotonic
-from typing import Final
+from typing import BinaryIO, Final
 
 import msgspec
 from pyrage.x25519 import Recipient
@@ -74,6 +75,7 @@ async def back_up(
             missing = await _proofs(rt.proofs_dir, proofs, archive, progress)
             await asyncio.to_thread(archive.end)
         size = file.tell()
+        await asyncio.to_thread(_to_disk, file)  # not at the end of the context: a slow disk would hold up the server
     return BackupFigures(
         file=str(target),
         state_of=state_of,
@@ -83,6 +85,11 @@ async def back_up(
         bytes=size,
         seconds=monotonic() - began,
     )
+
+
+def _to_disk(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
 
 
 async def _migrations(rt: Runtime) -> tuple[AppliedFile, ...]:

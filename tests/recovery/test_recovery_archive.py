@@ -1,5 +1,6 @@
 """The form inside the encryption: whatever contradicts itself is refused before anything is written."""
 
+import asyncio
 import io
 
 import msgspec
@@ -7,6 +8,7 @@ import pytest
 from pyrage.x25519 import Identity
 
 from licensesvc.app import open_runtime
+from licensesvc.cli.program import run
 from licensesvc.services import backup
 from licensesvc.services.archive import (
     AppliedFile,
@@ -24,6 +26,8 @@ from licensesvc.services.backup import back_up
 from licensesvc.services.restore import verify_backup
 from licensesvc.settings import Settings
 from licensesvc.signing.agefile import decrypting, encrypting
+from licensesvc.signing.privatefiles import create_private
+from licensesvc.storage.tables import tables
 from tests.support_stock import make_stock
 
 IDENTITY = Identity.generate()
@@ -41,7 +45,7 @@ async def parts(tmp_path) -> list:
         return [part for part in read_archive(source) if not isinstance(part, End)]
 
 
-def verified(tmp_path, parts, *, tail=b""):
+def made(tmp_path, parts, *, tail=b""):
     path = tmp_path / "made.age"
     with path.open("wb") as file, encrypting(file, TO) as sink:
         archive = ArchiveWriter(sink)
@@ -49,7 +53,18 @@ def verified(tmp_path, parts, *, tail=b""):
             archive.write(part)
         archive.end()
         sink.write(tail)
-    return verify_backup(path, [IDENTITY])
+    return path
+
+
+def verified(tmp_path, parts, *, tail=b""):
+    return verify_backup(made(tmp_path, parts, tail=tail), [IDENTITY])
+
+
+async def restored(tmp_path, parts) -> int:
+    identity = tmp_path / "identity"
+    create_private(identity, str(IDENTITY).encode())
+    command = ["restore", str(made(tmp_path, parts)), "--data-dir", str(tmp_path / "new")]
+    return await asyncio.to_thread(run, [*command, "--identity-file", str(identity)])
 
 
 def changed(parts, kind, change):
@@ -117,10 +132,30 @@ def test_what_follows_the_end_is_refused(tmp_path, parts):
 def test_a_backup_of_a_newer_release_names_it(tmp_path, parts):
     header = parts[0]
     newer = AppliedFile(name="9999_later", checksum="0")
-    made = replacing(release="9.9.9", migrations=(*header.migrations, newer))(header)
+    later = replacing(release="9.9.9", migrations=(*header.migrations, newer))(header)
 
     with pytest.raises(ArchiveTooNew, match=r"release 9\.9\.9"):
-        verified(tmp_path, [made, *parts[1:]])
+        verified(tmp_path, [later, *parts[1:]])
+
+
+async def test_a_backup_of_an_older_release_is_restored_and_migrated(tmp_path, parts):
+    older = replacing(migrations=parts[0].migrations[:1], tables=tables(1))(parts[0])
+    assert not any(
+        isinstance(part, Rows) and part.table == "buyers" for part in parts
+    )  # the table that has changed since
+
+    assert await restored(tmp_path, [older, *parts[1:]]) == 0
+    async with open_runtime(Settings(data_dir=str(tmp_path / "new"))) as rt:
+        assert await rt.db.read(lambda tx: tx.all("SELECT erased_at FROM buyers")) == []
+
+
+async def test_rows_that_the_database_refuses_leave_nothing_behind(tmp_path, parts, capsys):
+    doubled = next(part for part in parts if isinstance(part, Rows) and part.table == "licenses")
+
+    assert await restored(tmp_path, [*parts, doubled]) == 1
+    said = capsys.readouterr().err
+    assert (said.count("\n"), "unique constraint violated" in said) == (1, True)
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize("text", [b"", b"\0", b"\xff\xff\xff\xff", b"\0\0\0\x02{}", b"\0\0\0\x09{}", b"\0\0\0\x01\xc0"])
