@@ -5,7 +5,7 @@ import secrets
 import shlex
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import structlog
@@ -19,11 +19,15 @@ from licensesvc.domain.instants import Instant
 from licensesvc.marketplace.huawei.client import MarketplaceClient
 from licensesvc.metrics import Metrics
 from licensesvc.services.authenticate_software import SoftwareGate
+from licensesvc.services.follow_keys import KeyFollower
+from licensesvc.services.housekeeping import Housekeeping
 from licensesvc.services.limit_attempts import Limiter, limits
 from licensesvc.services.mailer import Mailer, mail_server
 from licensesvc.services.outbox_worker import OutboxWorker
 from licensesvc.services.readiness import Readiness
+from licensesvc.services.rotate_vault import VaultResealer
 from licensesvc.services.runtime import Runtime
+from licensesvc.services.sealed_values import require_vault
 from licensesvc.settings import Settings
 from licensesvc.signing import keyset, vault
 from licensesvc.signing.privatefiles import private_directory
@@ -62,6 +66,7 @@ def now() -> Instant:
 def create_data(settings: Settings) -> list[str]:
     """Create what is missing of data directory and keys, all private; return what was created."""
     private_directory(settings.data)
+    _refuse_lost_keys(settings)
     private_directory(settings.proofs_dir)
     created = []
     if not settings.signing_keys_file.exists():
@@ -75,9 +80,19 @@ def create_data(settings: Settings) -> list[str]:
 
 def require_data(settings: Settings) -> None:
     """Raise NotReady unless `init` has made the data directory; nothing is created."""
+    _refuse_lost_keys(settings)
     if not settings.signing_keys_file.exists() or not settings.vault_keys_file.exists():
         raise NotReady(
             f"{settings.data} holds no keys: run `licensesvc init --data-dir {shlex.quote(settings.data_dir)}`"
+        )
+
+
+def _refuse_lost_keys(settings: Settings) -> None:
+    lost = [str(file) for file in (settings.signing_keys_file, settings.vault_keys_file) if not file.exists()]
+    if lost and settings.database_file.exists():
+        raise NotReady(
+            f"{settings.database_file} is there, but not {' and '.join(lost)}: put back what belongs to it, or restore a"
+            " backup; new keys would neither open nor verify anything that it holds"
         )
 
 
@@ -123,6 +138,7 @@ async def open_runtime(
     try:
         if missing := await pending(db):
             raise NotReady(f"the database lacks migrations ({', '.join(missing)}): {repair}")
+        await db.read(lambda tx: require_vault(tx, secrets_vault))
         yield Runtime(
             db=db,
             vault=secrets_vault,
@@ -157,6 +173,14 @@ def create_app(
     )
     client = MarketplaceClient(around=tracing.call) if tracing else MarketplaceClient()
     worker = OutboxWorker(rt, client, _mailer(settings))
+    follower = KeyFollower(rt, settings.signing_keys_file, settings.vault_keys_file)
+    resealer = VaultResealer(rt, settings.vault_keys_file)
+    background = {
+        "outbox": worker.run,
+        "keys": follower.run,
+        "vault": resealer.run,
+        "housekeeping": Housekeeping(rt, settings).run,
+    }
 
     @asynccontextmanager
     async def working(_app: Litestar) -> AsyncIterator[None]:
@@ -165,14 +189,15 @@ def create_app(
             yield
             return
         async with client:
-            task = asyncio.create_task(worker.run(), name="outbox")
-            task.add_done_callback(_report)
+            tasks = [asyncio.create_task(run(), name=name) for name, run in background.items()]
+            for task in tasks:
+                task.add_done_callback(_report)
             try:
                 yield
             finally:
-                task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
 
     return Litestar(
         route_handlers=[
@@ -191,6 +216,7 @@ def create_app(
             "gate": Provide(lambda: gate, sync_to_thread=False),
             "limiter": Provide(lambda: limiter, sync_to_thread=False),
             "readiness": Provide(lambda: ready, sync_to_thread=False),
+            "resealer": Provide(lambda: resealer, sync_to_thread=False),
         },
         exception_handlers={HTTPException: problem_response, Exception: problem_response},
         openapi_config=openapi_config(),
@@ -246,4 +272,4 @@ def _mailer(settings: Settings) -> Mailer | None:
 
 def _report(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
-        _log.critical("outbox_stopped", action="restart the server", exc_info=error)
+        _log.critical("background_work_stopped", work=task.get_name(), action="restart the server", exc_info=error)

@@ -17,6 +17,7 @@ FILE_NAME = "licensesvc.toml"
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
+Days = Annotated[int, msgspec.Meta(ge=0, le=36_500)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+$(?!\n)")]
 MailUrl = Annotated[
     str,
@@ -80,6 +81,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Address that mail to buyers comes from; without it and `smtp_url` no mail is sent."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severe log record that is written (JSON lines on stderr)."""
+    keep_messages_days: Days = 180
+    """Days that interface messages are kept; 0 keeps them for good."""
+    keep_outbox_days: Days = 30
+    """Days that finished background work is kept; 0 keeps it for good."""
+    keep_released_activations_days: Days = 365
+    """Days that activations are kept after their seat was given back; 0 keeps them for good."""
+    backup_dir: str = ""
+    """Directory of the backups that the server makes by itself, needs `backup_recipient`; empty = none. Best on another disk."""
+    backup_every_hours: Annotated[int, msgspec.Meta(ge=1, le=8_760)] = 24
+    """Hours between two of these backups."""
+    backup_keep: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 7
+    """How many of these backups are kept, the newest."""
+    backup_recipient: str = ""
+    """age recipient (`age1…`) of backups; the identity that decrypts them does not belong on the server."""
 
     def __post_init__(self) -> None:
         """Refuse networks that are none."""

@@ -42,10 +42,15 @@ class Stock:
 
 
 async def make_stock(
-    data_dir: Path, *, licenses: int, seats: int = 1, progress: Callable[[int], None] = lambda _made: None
+    data_dir: Path,
+    *,
+    licenses: int,
+    seats: int = 1,
+    database_url: str = "",
+    progress: Callable[[int], None] = lambda _made: None,
 ) -> Stock:
     """Make the data directory with orders for so many licenses; `progress` hears how many there are so far."""
-    settings = Settings(data_dir=str(data_dir))
+    settings = Settings(data_dir=str(data_dir), database_url=database_url)
     create_data(settings)
     await migrate_database(settings)
     made: dict[str, str] = {}

@@ -16,6 +16,7 @@ from litestar.types import ControllerRouterHandler
 from licensesvc.services.authenticate_software import SoftwareGate
 from licensesvc.services.limit_attempts import Limiter, limits
 from licensesvc.services.manage_tokens import CreateToken, create_token
+from licensesvc.services.rotate_vault import VaultResealer
 from licensesvc.services.runtime import Runtime
 from licensesvc.settings import Settings
 from licensesvc.signing import keyset, vault
@@ -108,6 +109,7 @@ def make_app(rt: Runtime, *, more: list[ControllerRouterHandler] | None = None) 
     settings = Settings(data_dir=str(rt.proofs_dir.parent), public_url="https://licenses.example/")
     gate = SoftwareGate(rt)
     limiter = Limiter(rt, limits(unknown_codes=60, bad_tokens=20, seats_given_back=1_000))
+    resealer = VaultResealer(rt, settings.vault_keys_file)
     return Litestar(
         [admin_router(), problem_kind, *(more or [])],
         dependencies={
@@ -115,6 +117,7 @@ def make_app(rt: Runtime, *, more: list[ControllerRouterHandler] | None = None) 
             "settings": Provide(lambda: settings, sync_to_thread=False),
             "gate": Provide(lambda: gate, sync_to_thread=False),
             "limiter": Provide(lambda: limiter, sync_to_thread=False),
+            "resealer": Provide(lambda: resealer, sync_to_thread=False),
         },
         exception_handlers={Exception: problem_response},
         openapi_config=openapi_config(),

@@ -2,6 +2,7 @@
 
 import asyncio
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import click
 
@@ -72,6 +73,20 @@ def list_keys(data_dir: str | None, *, as_json: bool) -> None:
 def rotate_keys(data_dir: str | None, *, as_json: bool) -> None:
     """Sign with the next key from now on; a running server does so at once."""
     print_rows(_post(settings_of(data_dir=data_dir), "/keys/rotate", None)["items"], as_json=as_json)
+
+
+@keys.command("compromise")
+@click.argument("kid", metavar="KID")
+@data_dir_option
+@click.option("--reason", required=True, help="Why; kept in the audit chain.")
+@json_option
+def compromise_key(kid: str, data_dir: str | None, reason: str, *, as_json: bool) -> None:
+    """Give up a key that leaked: it is neither published nor believed again; the next one signs, if it did.
+
+    The next key lies in the same file: if the file leaked, give up both.
+    """
+    answer = _post(settings_of(data_dir=data_dir), f"/keys/{quote(kid, safe='')}/compromise", {"reason": reason})
+    print_rows(answer["items"], as_json=as_json)
 
 
 def _post(settings: "Settings", path: str, body: dict[str, Any] | None) -> dict[str, Any]:

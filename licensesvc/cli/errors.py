@@ -26,7 +26,12 @@ def failure_of(error: Exception) -> Failure:
     """Put whatever a command raised into one line."""
     from licensesvc.app import NotReady
     from licensesvc.sandbox.state import StateError
+    from licensesvc.services.archive import ArchiveDamaged, ArchiveTooNew
+    from licensesvc.services.backup import BackupImpossible
+    from licensesvc.services.restore import NotEmpty
+    from licensesvc.services.sealed_values import VaultKeysLost
     from licensesvc.settings import SettingsError
+    from licensesvc.signing.agefile import CannotDecrypt, UnusableRecipient
     from licensesvc.signing.keyset import KeysetDamaged
     from licensesvc.signing.privatefiles import LooseFile
     from licensesvc.signing.vault import VaultDamaged
@@ -36,8 +41,22 @@ def failure_of(error: Exception) -> Failure:
     match error:
         case DatabaseTooNew() | MigrationChanged():
             return Misconfigured(f"{error}: install the release that wrote it")
-        case SettingsError() | NotReady() | LooseFile() | KeysetDamaged() | VaultDamaged() | StateError():
+        case (
+            SettingsError()
+            | NotReady()
+            | VaultKeysLost()
+            | LooseFile()
+            | KeysetDamaged()
+            | VaultDamaged()
+            | StateError()
+        ):
             return Misconfigured(str(error))
+        case CannotDecrypt() | ArchiveDamaged() | ArchiveTooNew():
+            return Failure(f"the backup cannot be restored: {error}; nothing was written")
+        case UnusableRecipient():
+            return Misconfigured(str(error))
+        case NotEmpty() | BackupImpossible():
+            return Failure(str(error))
         case StorageError() | OSError():
             return Failure(str(error))
         case _:

@@ -9,12 +9,16 @@ import click
 from licensesvc import __version__
 from licensesvc.cli.administration import admin, credential, keys
 from licensesvc.cli.demonstration import demo
+from licensesvc.cli.doctor import doctor
 from licensesvc.cli.errors import INTERRUPTED, failure_of
 from licensesvc.cli.files import export, import_orders
 from licensesvc.cli.inspection import audit, check_config, code
 from licensesvc.cli.licenses import license_
+from licensesvc.cli.privacy import buyer, prune
+from licensesvc.cli.recovery import backup, backup_key, restore
 from licensesvc.cli.running import sandbox, serve
 from licensesvc.cli.setup import init, migrate
+from licensesvc.cli.vaulting import vault
 
 
 class _Program(click.Group):
@@ -51,11 +55,18 @@ for command in (
     admin,
     credential,
     keys,
+    vault,
     code,
-    audit,
     license_,
+    audit,
+    doctor,
+    backup,
+    backup_key,
+    restore,
     import_orders,
     export,
+    buyer,
+    prune,
 ):
     program.add_command(command)
 

@@ -42,7 +42,6 @@ class OrderFacts(msgspec.Struct, frozen=True, kw_only=True):
     order_time: Instant | None = None
     marketplace_product_id: str | None = None
     sku_code: str | None = None
-    customer_id: str | None = None
     charging_mode: str | None = None
     presumed_one_time: bool | None = None
     period: Period | None = None

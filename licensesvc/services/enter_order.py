@@ -99,7 +99,6 @@ def _facts(command: EnterOrder, line: EnterLine, product: Product) -> OrderFacts
         order_time=_instant(command.order_time),
         marketplace_product_id=product.marketplace_product_id,
         sku_code=product.sku_code or None,
-        customer_id=command.buyer.customer_id if command.buyer else None,
         period=line.period.period() if line.period else None,
         amount=line.amount,
         expiry_order_query=_instant(line.expires_at),

@@ -96,7 +96,6 @@ def _facts(call: GetLicense, wire: ZoneInfo) -> OrderFacts:
         order_type=OrderType.NEW,
         marketplace_product_id=call.product_id,
         sku_code=call.sku_code,
-        customer_id=call.customer_id,
         # Only period products carry an expiry or a period (spec §2.2), but both are optional: order/query knows better.
         presumed_one_time=True if period is None and estimate is None else None,
         period=period,

@@ -46,6 +46,11 @@ def request_hash(method: str, path: str, body: bytes) -> str:
     return hashlib.sha256(b"\n".join((method.encode(), path.encode(), body))).hexdigest()
 
 
+def answer_context(scope_and_key: str) -> str:
+    """What the vault binds a kept answer to: its scope and its key, with a colon between them."""
+    return f"idempotency:{scope_and_key}"
+
+
 async def answer_once(rt: Runtime, keyed: Keyed | None, work: Callable[[Tx], Awaitable[Answer]]) -> Answer:
     """Run `work` in a write transaction and keep its answer under the key, or give the kept answer without running it.
 
@@ -62,7 +67,7 @@ async def answer_once(rt: Runtime, keyed: Keyed | None, work: Callable[[Tx], Awa
 
 
 async def _once(tx: Tx, rt: Runtime, keyed: Keyed, work: Callable[[Tx], Awaitable[Answer]]) -> Answer:
-    context = f"idempotency:{keyed.scope}:{keyed.key}"
+    context = answer_context(f"{keyed.scope}:{keyed.key}")
     now = rt.clock()
     kept = await messages.kept_answer(tx, keyed.scope, keyed.key, forget_before=now - KEPT_FOR)
     if kept is not None:

@@ -285,7 +285,6 @@ def _facts(row: OrderRow) -> OrderFacts:
         order_time=_instant(row.order_time or row.service_start),
         marketplace_product_id=row.marketplace_product_id,
         sku_code=row.sku_code,
-        customer_id=row.customer_id,
         charging_mode=row.charging_mode,
         period=period,
         amount=row.amount,
@@ -299,7 +298,6 @@ def _buyer(row: OrderRow) -> Buyer | None:
             raise InvalidParameter("a buyer needs a customer_id")
         return None
     return Buyer(
-        customer_id=row.customer_id,
         name=row.customer_name,
         real_name=row.real_name,
         email=row.email,

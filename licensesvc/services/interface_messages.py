@@ -20,7 +20,10 @@ AUTHENTICATED_BYTES: Final = 64 * 1024
 MASK: Final = "***"
 
 _MASKED: Final = frozenset(
-    {"authToken", "signature", "license", "customerName", "userName", "mobilePhone", "email", "saasExtendParams"}
+    {
+        *("authToken", "signature", "license", "saasExtendParams"),
+        *("customerId", "customerName", "customerRealName", "userId", "userName", "mobilePhone", "email"),
+    }
 )
 
 

@@ -29,7 +29,7 @@ def code_index(rt: Runtime, code: str) -> str:
 
 def seal_code(rt: Runtime, code: str, public_id: str) -> bytes:
     """The code of the license with this id, as it lies in the database."""
-    return rt.vault.seal(code.encode(), _context(public_id))
+    return rt.vault.seal(code.encode(), code_context(public_id))
 
 
 async def issue_license(
@@ -101,13 +101,13 @@ async def issue_license(
 async def open_code(tx: Tx, rt: Runtime, loaded: LoadedLicense) -> str:
     """The code of a license in clear."""
     sealed = await licenses.sealed_code(tx, loaded.view.id)
-    return rt.vault.open(sealed, _context(loaded.view.public_id)).decode()
+    return rt.vault.open(sealed, code_context(loaded.view.public_id)).decode()
 
 
 async def open_codes(tx: Tx, rt: Runtime, loaded: LoadedLicense) -> dict[str, str]:
     """Every code of a license in clear, by the index it is stored under."""
     sealed = await licenses.sealed_codes(tx, loaded.view.id)
-    context = _context(loaded.view.public_id)
+    context = code_context(loaded.view.public_id)
     return {index: rt.vault.open(code, context).decode() for index, code in sealed.items()}
 
 
@@ -175,5 +175,6 @@ def expiry_sources(policy: Policy, terms: LineTerms) -> ExpirySources:
     )
 
 
-def _context(public_id: str) -> str:
+def code_context(public_id: str) -> str:
+    """What the vault binds the code of a license to."""
     return f"license-code:{public_id}"

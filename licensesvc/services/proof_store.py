@@ -41,14 +41,21 @@ async def store_proof(directory: Path, media_type: str, data: bytes) -> str:
     """
     if not data or not _LOOKS_RIGHT[media_type](data):
         raise InvalidParameter(f"the file is not {media_type}")
-    return await asyncio.to_thread(_store, directory, data)
+    return await asyncio.to_thread(put_proof, directory, data)
 
 
-def _store(directory: Path, data: bytes) -> str:
+def proof_file(directory: Path, digest: str) -> Path:
+    """Where the proof with this SHA-256 lies."""
+    return directory / digest[:2] / digest
+
+
+def put_proof(directory: Path, data: bytes) -> str:
+    """Store the bytes of a proof, blocking; return their SHA-256 in hex."""
     digest = hashlib.sha256(data).hexdigest()
-    shelf = private_directory(directory / digest[:2])
+    path = proof_file(directory, digest)
+    private_directory(path.parent)
     with suppress(FileExistsError):  # the same proof again
-        create_private(shelf / digest, data)
-    for path in (shelf, directory):  # also the names must survive a power cut
-        sync_directory(path)
+        create_private(path, data)
+    for names in (path.parent, directory):  # also the names must survive a power cut
+        sync_directory(names)
     return digest

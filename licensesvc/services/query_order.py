@@ -68,7 +68,7 @@ async def _receive(rt: Runtime, connection: Connection, info: OrderInfo) -> None
     refusals: list[DomainError] = []
     for line in info.order_line:
         try:
-            facts = _facts(info, line, buyer, connection.wire)
+            facts = _facts(info, line, connection.wire)
             await rt.db.write(partial(_receive_line, rt=rt, connection=connection, facts=facts, buyer=buyer))
         except DomainError as refused:
             refusals.append(refused)
@@ -80,7 +80,7 @@ async def _receive_line(tx: Tx, *, rt: Runtime, connection: Connection, facts: O
     await receive_line(tx, rt, connection, facts, buyer=buyer, source=SOURCE, by=connection.public_id)
 
 
-def _facts(info: OrderInfo, line: OrderLine, buyer: Buyer | None, wire: ZoneInfo) -> OrderFacts:
+def _facts(info: OrderInfo, line: OrderLine, wire: ZoneInfo) -> OrderFacts:
     product = line.product_info[0] if line.product_info else None
     return OrderFacts(
         order_id=info.order_id,
@@ -89,7 +89,6 @@ def _facts(info: OrderInfo, line: OrderLine, buyer: Buyer | None, wire: ZoneInfo
         order_time=parse_stamp(info.create_time, wire),
         marketplace_product_id=product.product_id if product else None,
         sku_code=product.sku_code if product else None,
-        customer_id=buyer.customer_id if buyer else None,
         charging_mode=line.charging_mode,
         period=period_of(line.period_type, line.period_number),
         amount=product.linear_value if product else None,

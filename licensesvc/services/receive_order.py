@@ -25,7 +25,7 @@ from licensesvc.domain.product import Product, flow_for
 from licensesvc.services import supervise
 from licensesvc.services.issue_license import code_index, issue_license, learn_terms
 from licensesvc.services.runtime import Runtime
-from licensesvc.storage import audit, catalog, licenses, orders, supervision
+from licensesvc.storage import audit, buyers, catalog, licenses, orders, supervision
 from licensesvc.storage.licenses import LoadedLicense
 from licensesvc.storage.orders import Buyer, StoredLine, StoredOrder
 from licensesvc.storage.port import Tx
@@ -137,8 +137,10 @@ async def _order(
     by: str,
     now: Instant,
 ) -> StoredOrder:
-    buyer_id = await orders.put_buyer(tx, connection.id, rt.new_id(ids.BUYER, now), buyer, now) if buyer else None
     known = await orders.find(tx, connection.id, facts.order_id)
+    if known is not None and known.buyer_id is not None and await buyers.is_erased(tx, known.buyer_id):
+        buyer = None  # what was erased does not come back with a repeated call
+    buyer_id = await orders.put_buyer(tx, connection.id, rt.new_id(ids.BUYER, now), buyer, now) if buyer else None
     if known is None:
         order = StoredOrder(
             id=0,

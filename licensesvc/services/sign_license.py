@@ -39,22 +39,28 @@ async def signed_license(rt: Runtime, public_id: str) -> SignedLicense:
 
     IllegalLicenseState while the license is revoked, released, suspended or frozen: a document would work offline on.
     """
-    document = await rt.db.read(lambda tx: _current(tx, public_id, rt.clock()))
+    document = await rt.db.read(lambda tx: _current(tx, rt, public_id))
     if document is None:
         document = await rt.db.write(lambda tx: _renewed(tx, rt, public_id))
     return await _signed(rt, public_id, document)
 
 
 async def first_document(rt: Runtime, public_id: str) -> SignedLicense:
-    """Return revision 1, which answers that must never change carry; sign it if that has not happened."""
-    return await _signed(rt, public_id, await rt.db.read(lambda tx: _first(tx, public_id)))
+    """Return the revision that answers which must never change carry; sign it if that has not happened.
+
+    It is the first one, unless its key is compromised: then the first one by a key that is not.
+    """
+    document = await rt.db.read(lambda tx: _first(tx, rt, public_id))
+    if document is None:
+        document = await rt.db.write(lambda tx: _renewed(tx, rt, public_id))
+    return await _signed(rt, public_id, document)
 
 
 async def prepare_document(tx: Tx, rt: Runtime, loaded: LoadedLicense) -> StoredDocument:
     """Record the intent to sign the facts of a locked license as they are now; one that tells them already is kept."""
     facts = _facts(loaded, await licenses.policy_of(tx, loaded.view.id))
     newest = await documents.latest(tx, loaded.view.id)
-    if newest is not None and newest.facts == _encode(facts):
+    if newest is not None and newest.facts == _encode(facts) and rt.signer.believes(newest.kid):
         return newest
     now = rt.clock()
     document = _intent(rt, loaded, facts, newest.revision + 1 if newest else 1, now)
@@ -83,22 +89,28 @@ async def _signed(rt: Runtime, public_id: str, document: StoredDocument) -> Sign
     )
 
 
-async def _first(tx: Tx, public_id: str) -> StoredDocument:
+async def _first(tx: Tx, rt: Runtime, public_id: str) -> StoredDocument | None:
+    """The first revision by a key that is not compromised; the very first is recorded with the license itself."""
     loaded = await licenses.by_public_id(tx, public_id)
     assert loaded is not None
-    first = await documents.revision(tx, loaded.view.id, 1)
-    assert first is not None  # recorded with the license itself
-    return first
+    number = 1
+    while (document := await documents.revision(tx, loaded.view.id, number)) is not None:
+        if rt.signer.believes(document.kid):
+            return document
+        number += 1
+    return None
 
 
-async def _current(tx: Tx, public_id: str, now: Instant) -> StoredDocument | None:
-    """The newest revision, if it still tells the facts."""
+async def _current(tx: Tx, rt: Runtime, public_id: str) -> StoredDocument | None:
+    """The newest revision, if it still tells the facts and its key is not compromised."""
     loaded = await licenses.by_public_id(tx, public_id)
     assert loaded is not None
-    if status_at(loaded.view, now) in _OUT_OF_USE:
+    if status_at(loaded.view, rt.clock()) in _OUT_OF_USE:
         raise IllegalLicenseState
     newest = await documents.latest(tx, loaded.view.id)
-    if newest is None or newest.facts != _encode(_facts(loaded, await licenses.policy_of(tx, loaded.view.id))):
+    if newest is None or not rt.signer.believes(newest.kid):
+        return None
+    if newest.facts != _encode(_facts(loaded, await licenses.policy_of(tx, loaded.view.id))):
         return None
     return newest
 

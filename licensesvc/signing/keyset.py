@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from licensesvc.domain.instants import Instant
 from licensesvc.signing import base64url
-from licensesvc.signing.privatefiles import create_private, read_private, write_private
+from licensesvc.signing.privatefiles import changing, create_private, read_private, write_private
 
 _P = 2**255 - 19
 _Y_OF_ORDER_8 = 0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD84D3D706A17C7
@@ -27,6 +27,10 @@ class KeysetDamaged(Exception):
     def __init__(self, path: Path, problem: object) -> None:
         super().__init__(f"{path}: {problem}; restore it from a backup")
         self.path = path
+
+
+class UnknownKid(Exception):
+    """No key here has this kid."""
 
 
 class UnusableKey(ValueError):
@@ -99,7 +103,11 @@ def create(path: Path, now: Instant) -> Keyset:
 
 def load(path: Path) -> Keyset:
     """The keyset in the file. FileNotFoundError, LooseFile, KeysetDamaged."""
-    data = read_private(path)
+    return decode(read_private(path), path)
+
+
+def decode(data: bytes, path: Path) -> Keyset:
+    """The keyset in the contents of the file at `path`. KeysetDamaged."""
     try:
         return Keyset(msgspec.json.decode(data, type=_File, dec_hook=_private_from_text).keys)
     except (msgspec.MsgspecError, ValueError) as error:
@@ -108,12 +116,39 @@ def load(path: Path) -> Keyset:
 
 def rotate(path: Path, now: Instant) -> Keyset:
     """Sign with the NEXT key (or a new one) from now on, retire the ACTIVE one, publish a new NEXT. Raises as `load`."""
-    keys = load(path).keys
+    with changing(path):
+        return _store(path, _rotated(load(path).keys, now))
+
+
+def compromise(path: Path, kid: str, now: Instant) -> Keyset:
+    """Neither publish nor believe a key any more; the next one takes its place if it signed. UnknownKid, or raises as `load`.
+
+    Doing it twice changes nothing.
+    """
+    with changing(path):
+        keyset = load(path)
+        known = keyset.find(kid)
+        if known is None:
+            raise UnknownKid(kid)
+        if known.status is KeyStatus.COMPROMISED:
+            return keyset
+        keys = _rotated(keyset.keys, now) if known.status is KeyStatus.ACTIVE else list(keyset.keys)
+        keys = [msgspec.structs.replace(key, status=KeyStatus.COMPROMISED) if key.kid == kid else key for key in keys]
+        if known.status is KeyStatus.NEXT:
+            keys.append(_new_key(KeyStatus.NEXT, now))
+        return _store(path, keys)
+
+
+def _rotated(keys: Sequence[SigningKey], now: Instant) -> list[SigningKey]:
     following = {KeyStatus.ACTIVE: KeyStatus.RETIRED, KeyStatus.NEXT: KeyStatus.ACTIVE}
     rotated = [msgspec.structs.replace(key, status=following.get(key.status, key.status)) for key in keys]
     if not any(key.status is KeyStatus.ACTIVE for key in rotated):
         rotated.append(_new_key(KeyStatus.ACTIVE, now))
-    keyset = Keyset([*rotated, _new_key(KeyStatus.NEXT, now)])
+    return [*rotated, _new_key(KeyStatus.NEXT, now)]
+
+
+def _store(path: Path, keys: Sequence[SigningKey]) -> Keyset:
+    keyset = Keyset(keys)
     write_private(path, _encode(keyset))
     return keyset
 

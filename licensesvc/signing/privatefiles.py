@@ -4,13 +4,15 @@ In: atomic writing, refusing to read what others could have read or planted. Out
 """
 
 import errno
+import fcntl
 import os
 import shlex
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
@@ -25,14 +27,35 @@ class LooseFile(Exception):
 
 def write_private(path: Path, data: bytes) -> None:
     """Replace `path` by `data`, mode 0600: after a crash it holds either the old or the new bytes, durably."""
-    with _beside(path, data) as temporary:
-        temporary.replace(path)
+    with _beside(path, lambda written: written.replace(path)) as file:
+        file.write(data)
 
 
 def create_private(path: Path, data: bytes) -> None:
     """Write `data` to `path`, mode 0600, durably; FileExistsError when anything has that name already."""
-    with _beside(path, data) as temporary:
-        path.hardlink_to(temporary)
+    with creating_private(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def creating_private(path: Path) -> Iterator[BinaryIO]:
+    """A file to write that becomes `path`, mode 0600, durably, once the context ends well; otherwise nothing stays.
+
+    FileExistsError at the end when anything has that name already.
+    """
+    with _beside(path, path.hardlink_to) as file:
+        yield file
+
+
+@contextmanager
+def changing(path: Path) -> Iterator[None]:
+    """Hold off every other process, and thread, that wants to change a file in the same directory: read it in here."""
+    descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def read_private(path: Path) -> bytes:
@@ -70,15 +93,15 @@ def _refuse_loose(path: Path, facts: os.stat_result, mode: str) -> None:
 
 
 @contextmanager
-def _beside(path: Path, data: bytes) -> Iterator[Path]:
+def _beside(path: Path, settle: Callable[[Path], object]) -> Iterator[BinaryIO]:
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     temporary = Path(name)
     try:
         with open(descriptor, "wb") as file:  # noqa: PTH123 – it is a descriptor, not a path
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(descriptor)
-        yield temporary
+        settle(temporary)
     finally:
         temporary.unlink(missing_ok=True)
     sync_directory(path.parent)

@@ -29,6 +29,11 @@ class KeysetSigner:
         """The kid of the active key."""
         return self.keyset.active.kid
 
+    def believes(self, kid: str) -> bool:
+        """Whether the key with this kid is here and not compromised."""
+        key = self.keyset.find(kid)
+        return key is not None and key.status is not KeyStatus.COMPROMISED
+
     def sign(self, signing_input: bytes) -> bytes:
         """The 64-byte signature of bytes made by `envelope.signing_input`; equal bytes give equal signatures.
 

@@ -71,6 +71,11 @@ async def store_signature(tx: Tx, document: StoredDocument, signature: bytes) ->
     )
 
 
+async def kids(tx: Tx) -> list[str]:
+    """The kids of all documents."""
+    return [row["kid"] for row in await tx.all("SELECT DISTINCT kid FROM license_documents ORDER BY kid")]
+
+
 async def page(tx: Tx, *, after: tuple[int, int], limit: int) -> list[StoredDocument]:
     """Up to `limit` documents with (license id, revision) above `after`, ascending."""
     rows = await tx.all(

@@ -86,13 +86,13 @@ class Applied(msgspec.Struct, frozen=True, kw_only=True):
     applied_at: int
 
 
-async def migrate(db: Database, directory: Path = MIGRATIONS, *, now: int) -> list[str]:
-    """Apply every missing file and name them; several runners may try at once.
+async def migrate(db: Database, directory: Path = MIGRATIONS, *, now: int, last: int | None = None) -> list[str]:
+    """Apply every missing file, up to number `last` if given, and name them; several runners may try at once.
 
     `now` is epoch milliseconds. Raises `MigrationChanged` or `DatabaseTooNew` before anything is changed, `ValueError` for a gap in the
     numbers of the files, and what the database says about a file that fails, of which nothing stays.
     """
-    files = _load(directory)
+    files = known(directory)[:last]
     names = []
     while name := await db.write(partial(_apply_next, files=files, now=now)):
         names.append(name)
@@ -101,7 +101,7 @@ async def migrate(db: Database, directory: Path = MIGRATIONS, *, now: int) -> li
 
 async def pending(db: Database, directory: Path = MIGRATIONS) -> list[str]:
     """Names of the files that `migrate` would apply. Raises as `migrate` does."""
-    files = _load(directory)
+    files = known(directory)
     rows = await db.read(_applied)
     return [file.name for file in _missing(files, rows)]
 
@@ -119,7 +119,7 @@ async def _apply_next(tx: Tx, *, files: Sequence[Migration], now: int) -> str | 
         return None
     file = missing[0]
     try:
-        for statement in _statements(_ddl(tx.engine, file.sql)):
+        for statement in statements(file, tx.engine):
             await tx.run(statement)
     except Exception as error:
         error.add_note(f"while applying migration {file.name}")
@@ -167,7 +167,8 @@ def _missing(files: Sequence[Migration], rows: Sequence[Applied]) -> Sequence[Mi
     return files[len(rows) :]
 
 
-def _load(directory: Path) -> list[Migration]:
+def known(directory: Path = MIGRATIONS) -> list[Migration]:
+    """The files of this release, by number. ValueError for a gap in the numbers."""
     files = [_parse(path) for path in sorted(directory.glob("*.sql"))]
     numbers = [file.number for file in files]
     if numbers != list(range(1, len(files) + 1)):
@@ -192,9 +193,10 @@ def _ddl(engine: Engine, sql: str) -> str:
     return re.sub(r"@(?:id|int|bytes|strict)\b", lambda mark: _MARKS[engine][mark[0]], sql)
 
 
-def _statements(sql: str) -> Iterator[str]:
+def statements(file: Migration, engine: Engine) -> Iterator[str]:
+    """The statements of a file as the engine takes them."""
     statement = ""
-    for line in sql.splitlines(keepends=True):
+    for line in _ddl(engine, file.sql).splitlines(keepends=True):
         statement += line
         if sqlite3.complete_statement(statement):
             yield statement

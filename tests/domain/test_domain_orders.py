@@ -33,7 +33,6 @@ FACTS = st.builds(
     order_time=NUMBERS,
     marketplace_product_id=st.sampled_from([None, "OFFI0001"]),
     sku_code=TEXTS,
-    customer_id=TEXTS,
     charging_mode=TEXTS,
     period=st.none() | st.just(Period(unit=PeriodUnit.YEAR, count=1)),
     amount=NUMBERS,

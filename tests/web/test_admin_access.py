@@ -57,6 +57,12 @@ ROUTES: dict[tuple[str, str], str] = {
     ("GET", "/statistics"): READER,
     ("GET", "/keys"): READER,
     ("POST", "/keys/rotate"): OWNER,
+    ("POST", "/keys/{kid:str}/compromise"): OWNER,
+    ("GET", "/vault-keys"): OWNER,
+    ("POST", "/vault-keys/rotate"): OWNER,
+    ("GET", "/buyers"): OPERATOR,
+    ("POST", "/buyers/{buyer_id:str}/erase"): OWNER,
+    ("POST", "/prune"): OWNER,
 }
 RANK = [READER, OPERATOR, OWNER]
 MISSING = "x" * 3 + "_" + "0" * 26

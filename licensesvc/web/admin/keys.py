@@ -1,13 +1,14 @@
 """`/keys`: the keys that sign licenses and receipts, and their rotation."""
 
-from typing import Final
+from typing import Annotated, Final, TypeAlias
 
 import msgspec
 from litestar import Response, get, post
 from litestar.di import NamedDependency
+from litestar.params import JSONBody, PathParameter
 
 from licensesvc.domain.instants import rfc3339
-from licensesvc.services.rotate_keys import rotate_keys
+from licensesvc.services.rotate_keys import CompromiseKey, compromise_key, rotate_keys
 from licensesvc.services.runtime import Runtime
 from licensesvc.settings import Settings
 from licensesvc.signing.keyset import Keyset, KeyStatus
@@ -15,7 +16,11 @@ from licensesvc.storage.port import Tx
 from licensesvc.web.admin.access import OWNER, READER
 from licensesvc.web.admin.answers import IdempotencyKey, Time, perform
 from licensesvc.web.jsonbody import JSONRequest
-from licensesvc.web.problems import problems
+from licensesvc.web.problems import JSON_BODY, problems
+
+Kid: TypeAlias = Annotated[
+    str, PathParameter(pattern=r"^[A-Za-z0-9_-]{43}$(?!\n)", description="The kid: the RFC 7638 thumbprint of the key.")
+]
 
 
 class KeyView(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,4 +63,27 @@ async def rotate(
     return await perform(request, runtime, idempotency_key, verb)
 
 
-ROUTES: Final = (list_all, rotate)
+@post(
+    "/keys/{kid:str}/compromise",
+    opt=OWNER,
+    operation_id="compromiseKey",
+    responses=problems(*JSON_BODY, "NOT_FOUND", "IDEMPOTENCY_KEY_REUSED"),
+)
+async def compromise(
+    request: JSONRequest,
+    kid: Kid,
+    data: JSONBody[CompromiseKey],
+    runtime: NamedDependency[Runtime],
+    settings: NamedDependency[Settings],
+    idempotency_key: IdempotencyKey = None,
+) -> Response[KeysView]:
+    """Give up a key that leaked: never published, never believed again; what it signed is signed anew when asked for."""
+
+    async def verb(tx: Tx) -> KeysView:
+        path = settings.signing_keys_file
+        return _view(await compromise_key(tx, runtime, path, kid, data, by=request.user.name))
+
+    return await perform(request, runtime, idempotency_key, verb)
+
+
+ROUTES: Final = (list_all, rotate, compromise)

@@ -4,6 +4,7 @@ from litestar import Router
 
 from licensesvc.web.admin import (
     audit,
+    buyers,
     catalog,
     connections,
     credentials,
@@ -11,11 +12,13 @@ from licensesvc.web.admin import (
     keys,
     license_changes,
     licenses,
+    maintenance,
     messages,
     orders,
     statistics,
     supervision,
     tokens,
+    vault,
 )
 from licensesvc.web.admin.access import authenticated
 from licensesvc.web.docs import ADMIN_SCHEME
@@ -40,6 +43,9 @@ def admin_router() -> Router:
             *files.ROUTES,
             *audit.ROUTES,
             *statistics.ROUTES,
+            *buyers.ROUTES,
+            *vault.ROUTES,
+            *maintenance.ROUTES,
         ],
         guards=[authenticated],
         request_class=JSONRequest,
