@@ -30,7 +30,8 @@ UNKNOWN = "LS-00000-00000-00000-00000-00000"
 class Limited:
     """The application; `settings` are its limits."""
 
-    app: Litestar
+    litestar: Litestar
+    app: ForwardedFor
     rt: Runtime
     stock: Stock
     clock: Clock
@@ -84,4 +85,4 @@ async def open_limited(directory: Path, *, seats: int = 1, **settings: Any) -> A
         rt = dataclasses.replace(opened, clock=clock)
         app = create_app(rt, configured)
         async with started(app):
-            yield Limited(ForwardedFor(app, configured.trusted_networks), rt, stock, clock)
+            yield Limited(app, ForwardedFor(app, configured.trusted_networks), rt, stock, clock)

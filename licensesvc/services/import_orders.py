@@ -298,6 +298,7 @@ def _buyer(row: OrderRow) -> Buyer | None:
             raise InvalidParameter("a buyer needs a customer_id")
         return None
     return Buyer(
+        customer_id=row.customer_id,
         name=row.customer_name,
         real_name=row.real_name,
         email=row.email,

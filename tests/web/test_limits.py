@@ -210,7 +210,7 @@ async def test_memory_and_rows_are_bounded(tmp_path, monkeypatch):
     async with open_limited(tmp_path, limit_unknown_codes=1) as site:
         for number in range(20):
             await site.post("/v1/licenses/document", {"code": UNKNOWN}, address=f"203.0.113.{number}")
-        limiter = await site.app.dependencies["limiter"]()
+        limiter = await site.litestar.dependencies["limiter"]()
         assert len(limiter._blocked) == 5
 
         site.clock.now += 3 * MINUTE
