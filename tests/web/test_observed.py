@@ -63,7 +63,7 @@ async def test_a_callback_names_its_connection_and_not_its_path(served: Served):
         (f"/{CODE}", "(none)", 404),
         (f"/v1/{CODE}", "(none)", 404),
         (f"/problems/{CODE}", "/problems/{name}", 404),
-        (f"/schema/static/{CODE}", "/schema/static/{file_path}", 404),
+        (f"/schema/static/{CODE}", "/schema/static/{name}", 404),
         (f"/healthz?{CODE}", "/healthz", 200),
     ],
 )
