@@ -12,6 +12,7 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, format_trace_id
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
@@ -20,10 +21,6 @@ from licensesvc.metrics import UNMATCHED
 from licensesvc.web.observed import TRACEPARENT, Observed, tell_trace, trace_id
 
 _SERVER_ERROR: Final = 500
-
-
-class TelemetryMissing(Exception):
-    """Traces are wanted, but their exporter is not installed."""
 
 
 class Tracing:
@@ -102,11 +99,8 @@ class Traced:
 
 
 def open_tracing(endpoint: str, node: str) -> Tracing:
-    """Send spans to an OTLP/HTTP endpoint in batches; raises TelemetryMissing. `OTEL_EXPORTER_OTLP_HEADERS` is the exporter's own."""
-    try:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
-        from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
-    except ImportError:
-        raise TelemetryMissing("otlp_endpoint is set: install licensesvc[telemetry], or unset it") from None
+    """Send spans to an OTLP/HTTP endpoint in batches; ImportError without the exporter, which `OTEL_EXPORTER_OTLP_HEADERS` sets up."""
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415 - tests do without
+
     exporter: Any = OTLPSpanExporter(endpoint=endpoint)
     return Tracing(BatchSpanProcessor(exporter), node)
