@@ -17,7 +17,7 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode, format_trace
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from licensesvc import __version__
-from licensesvc.metrics import UNMATCHED
+from licensesvc.metrics import METHODS, UNMATCHED
 from licensesvc.web.observed import TRACEPARENT, Observed, tell_trace, trace_id
 
 _SERVER_ERROR: Final = 500
@@ -78,7 +78,8 @@ class Traced:
             return
         # A malformed header must not reach the propagator, which is more lenient than the standard.
         given = dict(scope["headers"]).get(TRACEPARENT, b"").decode("ascii") if trace_id(scope) else None
-        with self._tracing.request(scope["method"], given) as span:
+        method = scope["method"] if scope["method"] in METHODS else "HTTP"
+        with self._tracing.request(method, given) as span:
             tell_trace(scope, format_trace_id(span.get_span_context().trace_id))
 
             async def watched(message: Message) -> None:
@@ -92,10 +93,10 @@ class Traced:
                 await self._app(scope, receive, watched)
             finally:
                 route = self._route(scope)
-                span.set_attribute("http.request.method", scope["method"])
+                span.set_attribute("http.request.method", method if method in METHODS else "_OTHER")
                 if route != UNMATCHED:
                     span.set_attribute("http.route", route)
-                    span.update_name(f"{scope['method']} {route}")
+                    span.update_name(f"{method} {route}")
 
 
 def open_tracing(endpoint: str, node: str) -> Tracing:
