@@ -253,15 +253,12 @@ async def open_observed_app(rt: Runtime, settings: Settings, metrics: Metrics) -
 def _open_tracing(settings: Settings) -> "Tracing | None":
     if not settings.otlp_endpoint:
         return None
-    missing = "otlp_endpoint is set: install licensesvc[telemetry], or unset it"
     try:
-        from licensesvc.web.traced import TelemetryMissing, open_tracing  # noqa: PLC0415 - an extra
-    except ImportError:
-        raise NotReady(missing) from None
-    try:
+        from licensesvc.web.traced import open_tracing  # noqa: PLC0415 - an extra
+
         return open_tracing(settings.otlp_endpoint, settings.node)
-    except TelemetryMissing:
-        raise NotReady(missing) from None
+    except ImportError:
+        raise NotReady("otlp_endpoint is set: install licensesvc[telemetry], or unset it") from None
 
 
 def _mailer(settings: Settings) -> Mailer | None:

@@ -46,7 +46,7 @@ class MetricsDoor:
         if scope["type"] != ScopeType.HTTP:
             await self._app(scope, receive, send)
             return
-        server = scope["server"]
+        server = scope.get("server")
         own_port = self._port is not None and server is not None and server[1] == self._port
         if scope["path"] == PATH and (own_port or scope.get(CONTROL) is True):
             await answer(send, 200, await self._page(), _TEXT)

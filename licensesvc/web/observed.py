@@ -48,7 +48,7 @@ class Observed:
         if trace := scope.get(_TRACE) or trace_id(scope):
             facts["trace_id"] = cast("str", trace)
         under_way = logs.request_facts.set(facts)
-        self._metrics.in_flight.inc()
+        self._metrics.in_flight += 1
         try:
             await self._app(scope, receive, sending)
         except Exception:
@@ -58,7 +58,7 @@ class Observed:
             seconds = time.perf_counter() - began
             logs.request_facts.reset(under_way)
             route = self.route(scope)
-            self._metrics.in_flight.dec()
+            self._metrics.in_flight -= 1
             self._metrics.request(scope["method"], route, sending.status, seconds)
             self._info(
                 "request",

@@ -12,18 +12,15 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, format_trace_id
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from licensesvc import __version__
-from licensesvc.metrics import UNMATCHED
+from licensesvc.metrics import METHODS, UNMATCHED
 from licensesvc.web.observed import TRACEPARENT, Observed, tell_trace, trace_id
 
 _SERVER_ERROR: Final = 500
-
-
-class TelemetryMissing(Exception):
-    """Traces are wanted, but their exporter is not installed."""
 
 
 class Tracing:
@@ -81,7 +78,8 @@ class Traced:
             return
         # A malformed header must not reach the propagator, which is more lenient than the standard.
         given = dict(scope["headers"]).get(TRACEPARENT, b"").decode("ascii") if trace_id(scope) else None
-        with self._tracing.request(scope["method"], given) as span:
+        method = scope["method"] if scope["method"] in METHODS else "HTTP"
+        with self._tracing.request(method, given) as span:
             tell_trace(scope, format_trace_id(span.get_span_context().trace_id))
 
             async def watched(message: Message) -> None:
@@ -95,18 +93,15 @@ class Traced:
                 await self._app(scope, receive, watched)
             finally:
                 route = self._route(scope)
-                span.set_attribute("http.request.method", scope["method"])
+                span.set_attribute("http.request.method", method if method in METHODS else "_OTHER")
                 if route != UNMATCHED:
                     span.set_attribute("http.route", route)
-                    span.update_name(f"{scope['method']} {route}")
+                    span.update_name(f"{method} {route}")
 
 
 def open_tracing(endpoint: str, node: str) -> Tracing:
-    """Send spans to an OTLP/HTTP endpoint in batches; raises TelemetryMissing. `OTEL_EXPORTER_OTLP_HEADERS` is the exporter's own."""
-    try:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
-        from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
-    except ImportError:
-        raise TelemetryMissing("otlp_endpoint is set: install licensesvc[telemetry], or unset it") from None
+    """Send spans to an OTLP/HTTP endpoint in batches; ImportError without the exporter, which `OTEL_EXPORTER_OTLP_HEADERS` sets up."""
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415 - tests do without
+
     exporter: Any = OTLPSpanExporter(endpoint=endpoint)
     return Tracing(BatchSpanProcessor(exporter), node)

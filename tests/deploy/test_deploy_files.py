@@ -69,6 +69,12 @@ def test_compose_runs_hardened_containers_of_known_commands_and_settings():
     assert (DEPLOY / compose["x-licensesvc"]["build"]["context"] / "deploy/Containerfile").is_file()
 
 
+def test_dclint_finds_nothing_in_the_compose_file():
+    outcome = run(tool("dclint"), "--max-warnings", "0", DEPLOY / "compose.yaml")
+
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+
+
 @pytest.fixture
 def unit(tmp_path: Path) -> Path:
     """The unit with a program that exists here."""

@@ -53,6 +53,12 @@ def test_every_place_that_the_divergences_name_exists():
     assert [place for place in sorted(places) if not (CHECKOUT / "licensesvc" / place).is_file()] == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(CHECKOUT)))
+def test_every_test_that_a_page_calls_proof_exists(page: Path):
+    named = re.findall(r"`(tests/[\w/]+(?:\.py)?)`", page.read_text(encoding="utf-8"))
+    assert [name for name in named if not (CHECKOUT / name).exists()] == []
+
+
 def test_every_make_target_that_the_readme_names_exists():
     named = set(re.findall(r"\bmake ([a-z]+)", (CHECKOUT / "README.md").read_text(encoding="utf-8")))
     targets = set(re.findall(r"^([a-z]+):", (CHECKOUT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))

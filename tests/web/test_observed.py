@@ -182,3 +182,15 @@ def test_line_and_metrics_stay_within_their_budget():
     while cost > BUDGET_US and time.monotonic() < deadline:
         cost = cost_us()
     assert 0 < cost <= BUDGET_US
+
+
+def test_a_line_that_costs_more_would_be_noticed(monkeypatch: pytest.MonkeyPatch):
+    class Slow:
+        def info(self, _event: str, **_facts: object) -> None:
+            done = time.process_time() + 3 * BUDGET_US / 1e6
+            while time.process_time() < done:
+                pass
+
+    monkeypatch.setattr(logs, "access_logger", lambda _level: Slow())
+
+    assert cost_us() > BUDGET_US

@@ -65,6 +65,13 @@ async def test_a_request_is_a_span_below_the_callers(edge: Edge, tracing: Tracin
     assert CODE not in known.to_json() + unknown.to_json()
 
 
+async def test_a_method_of_a_clients_invention_is_not_kept(edge: Edge, tracing: Tracing, spans: InMemorySpanExporter):
+    await ask(RequestIds(Traced(Observed(edge.app, Metrics(), Lines()), tracing)), "BREW", "/healthz")
+
+    (span,) = spans.get_finished_spans()
+    assert (span.name, span.attributes["http.request.method"]) == ("HTTP", "_OTHER")
+
+
 async def test_a_crash_is_an_error_without_its_text(tracing: Tracing, spans: InMemorySpanExporter):
     async def broken(_scope: Any, _receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 500, "headers": []})
