@@ -56,7 +56,10 @@ def no_database(data):
 
 def future_database(data):
     with sqlite3.connect(data / "licensesvc.db") as db:
-        db.execute("INSERT INTO schema_migrations VALUES (2, '0002_future', 'x', 2, 0)")
+        db.execute(
+            "INSERT INTO schema_migrations SELECT MAX(number) + 1, '0002_future', 'x', MAX(number) + 1, 0"
+            " FROM schema_migrations"
+        )
     db.close()
 
 
