@@ -1,5 +1,7 @@
 """A shop on a runtime, and the calls that software and the marketplace make to it, over ASGI without a socket."""
 
+import asyncio
+import socket
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -8,6 +10,7 @@ from typing import Any
 from urllib.parse import unquote, urlencode
 
 import msgspec
+import uvicorn
 from litestar import Litestar
 
 from licensesvc.app import create_app
@@ -152,10 +155,22 @@ class Edge:
         return await rows(self.rt, *TABLES)
 
 
-TABLES = (
-    "orders order_lines licenses license_states license_codes license_documents activations supervision_cases"
-    " supervision_events outbox nonces audit_events signature_failures buyers"
-).split()
+TABLES = [
+    "orders",
+    "order_lines",
+    "licenses",
+    "license_states",
+    "license_codes",
+    "license_documents",
+    "activations",
+    "supervision_cases",
+    "supervision_events",
+    "outbox",
+    "nonces",
+    "audit_events",
+    "signature_failures",
+    "buyers",
+]
 
 
 @asynccontextmanager
@@ -243,6 +258,44 @@ async def ask(
     assert sent[0]["type"] == "http.response.start"
     content = b"".join(message.get("body", b"") for message in sent[1:])
     return Answer(sent[0]["status"], list(sent[0]["headers"]), content)
+
+
+@asynccontextmanager
+async def listening(app: Any) -> AsyncIterator[int]:
+    """The port of a real server for an application whose lifespan runs already."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(
+        app, http="httptools", ws="none", log_config=None, lifespan="off", timeout_graceful_shutdown=1
+    )
+    server = uvicorn.Server(config)
+    task = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        while not server.started:  # noqa: ASYNC110 - the server has no event to wait for
+            await asyncio.sleep(0.002)
+        server.should_exit = True
+        await task
+
+
+async def exchange(port: int, *sent: bytes) -> bytes:
+    """Everything that a server answers to these bytes until it closes the connection."""
+    async with asyncio.timeout(20):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for piece in sent:
+            writer.write(piece)
+            await writer.drain()
+        received = await reader.read()
+        writer.close()
+        await writer.wait_closed()
+    return received
+
+
+def raw_request(method: str, target: str, headers: Mapping[str, str], body: bytes = b"") -> bytes:
+    """The bytes of a request after which the server closes the connection."""
+    lines = {**headers, "Content-Length": str(len(body)), "Connection": "close"}
+    head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+    return f"{method} {target} HTTP/1.1\r\n{head}\r\n".encode("latin-1") + body
 
 
 def signed_headers(

@@ -4,6 +4,7 @@ In: what happens and what must be true afterwards. Out: the processes it happens
 """
 
 import asyncio
+import hashlib
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -185,8 +186,10 @@ async def _seat(
     receipt: str = answer["receipt"]
     claims = _verified(receipt, envelope.RECEIPT_TYP, keys, issuer)
     expect("the receipt's nonce", claims["nonce"], nonce)
+    device = hashlib.sha256(f"{nonce}\n{FINGERPRINT}".encode()).hexdigest()
+    expect("the receipt's device", claims["fingerprint_sha256"], device)
     expect("the receipt's license", claims["sub"], answer["license_id"])
-    teller.step("validated", "receipt verified offline, it repeats our nonce")
+    teller.step("validated", "receipt verified offline, it repeats our nonce and names our device")
     return receipt, answer["kid"]
 
 

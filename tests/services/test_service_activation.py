@@ -171,7 +171,9 @@ async def test_the_first_seat_starts_the_service_and_the_compatible_door_takes_n
     await take_seat(shop.rt, by_seat, "device")
     await activated(shop, by_call)
 
-    taken = await shop.rt.db.read(lambda tx: tx.all("SELECT state, seats_taken FROM license_states ORDER BY license_id"))
+    taken = await shop.rt.db.read(
+        lambda tx: tx.all("SELECT state, seats_taken FROM license_states ORDER BY license_id")
+    )
     assert [tuple(row) for row in taken] == [("ACTIVE", 1), ("ACTIVE", 0)]
     with pytest.raises(IllegalLicenseState):
         await activated(shop, by_seat)

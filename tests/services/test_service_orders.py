@@ -138,6 +138,8 @@ async def test_both_sources_meet_in_one_order(shop, first):
     assert await ask_for(shop, business_id="biz-2") == answer
     stored = await shop.rt.db.read(lambda tx: tx.one("SELECT amount, order_time FROM licenses"))
     assert (stored["amount"], stored["order_time"]) == (7, 1_794_999_600_000)
+    events = await shop.rt.db.read(lambda tx: tx.all("SELECT kind FROM audit_events WHERE kind LIKE 'license.%'"))
+    assert ("license.terms_learned" in [row["kind"] for row in events]) == (first == "getLicense")
 
 
 async def test_sixty_calls_at_once_make_one_license_and_one_answer(shop):

@@ -9,7 +9,7 @@ import pytest_asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.support_edges import ACTIVATE, HEARTBEAT, HOST, Edge, ask, notify_target, TABLES, open_edge, signed_headers
+from tests.support_edges import ACTIVATE, HEARTBEAT, HOST, TABLES, Edge, ask, notify_target, open_edge, signed_headers
 from tests.web.test_compat_rows import BAD_REQUEST, CONTENT_TYPE, INVALID_PARAM, JSON, UNKNOWN, UNREADABLE
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -157,19 +157,23 @@ texts = st.text(st.characters(min_codepoint=0x20, max_codepoint=0xFF), max_size=
 header_names = st.sampled_from(
     ["Authorization", "X-Sdk-Date", "X-Sdk-Content-Sha256", "Content-Type", "Host", "Content-Length", "Cookie", "X-Y"]
 )
-mutations = st.tuples(
-    st.sampled_from(["drop", "replace", "repeat", "append", "none"]), header_names, texts
-)
+mutations = st.tuples(st.sampled_from(["drop", "replace", "repeat", "append", "none"]), header_names, texts)
 bodies = st.one_of(
     st.binary(max_size=60),
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10),
-        lambda inner: st.lists(inner, max_size=3)
-        | st.dictionaries(st.sampled_from(["license", "code", "nonce", "fingerprint", "real_effect_time", "x"]), inner),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(["license", "code", "nonce", "fingerprint", "real_effect_time", "x"]), inner
+            )
+        ),
         max_leaves=6,
     ).map(lambda value: json.dumps(value).encode()),
 )
-queries = st.sampled_from(["", "?", "?a=%00", "?authToken=x&timeStamp=1", "?%ff=%fe", "?a&b&a", "?signature=" + "0" * 64])
+queries = st.sampled_from(
+    ["", "?", "?a=%00", "?authToken=x&timeStamp=1", "?%ff=%fe", "?a&b&a", "?signature=" + "0" * 64]
+)
 requests = st.tuples(
     st.sampled_from(["GET", "POST", "PUT", "DELETE", "HEAD", "BREW"]),
     st.sampled_from([*PATHS, "callback", "/callbacks/%00", "/callbacks/" + "x" * 300, "/callbacks/%F0%9F%98%80"]),

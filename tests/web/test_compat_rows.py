@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from licensesvc.domain.instants import DAY, MINUTE, format_stamp
+from licensesvc.domain.instants import DAY, LAST_INSTANT, MINUTE, format_stamp
 from licensesvc.domain.policy import Term
 from licensesvc.storage.credentials import Scope
 from tests.support_edges import ACTIVATE, HEARTBEAT, HOST, ask, change, open_shop, signed_headers
@@ -69,6 +69,26 @@ async def test_a_perpetual_license_carries_the_agreed_end(edge):
 
     assert json.loads(activated.json["data"]["license_code_info"])["expire_time"] == "20991231155959"
     assert asked.json["data"]["expire_time"] == "20991231155959"
+
+
+@pytest.mark.parametrize("zone", ["Asia/Shanghai", "UTC", "America/New_York"])
+async def test_an_end_on_the_last_day_of_the_calendar_is_told_in_every_zone(edge, zone):
+    shop = await open_shop(edge.rt, name="last", term=Term.ORDER, wire_zone=zone)
+    code, pair = await shop.sell_code(expiry_order_query=LAST_INSTANT), await shop.pair()
+
+    activated = await edge.call(ACTIVATE, {"license": code}, pair=pair)
+    asked = await edge.call(HEARTBEAT, {"license": code}, pair=pair)
+
+    assert json.loads(activated.json["data"]["license_code_info"])["expire_time"].startswith("999912")
+    assert asked.json["data"]["expire_time"].startswith("999912")
+
+
+async def test_a_database_that_is_away_is_an_internal_error(edge):
+    await edge.rt.db.close()
+
+    answer = await edge.call(ACTIVATE, {"license": "PL1"})
+
+    assert (answer.status, answer.body) == (200, b'{"error_code":"92020001","error_msg":"internal error"}')
 
 
 async def test_an_order_without_amount_bought_one(edge):
