@@ -39,6 +39,8 @@ def failure_of(error: Exception) -> Failure:
     from licensesvc.storage.port import StorageError
 
     match error:
+        case Failure():
+            return error
         case DatabaseTooNew() | MigrationChanged():
             return Misconfigured(f"{error}: install the release that wrote it")
         case (

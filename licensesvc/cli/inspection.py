@@ -34,8 +34,10 @@ def check_config(data_dir: str | None, *, as_json: bool) -> None:
 
 async def _problem(settings: "Settings") -> str | None:
     from licensesvc.app import open_reader, open_runtime
+    from licensesvc.cli.tls import certificate_of
 
     try:
+        certificate_of(settings)
         async with open_runtime(settings, open_reader):
             return None
     except Exception as error:  # noqa: BLE001 - whatever stops a server is what is asked for

@@ -28,6 +28,8 @@ MAX_HOPS: Final = 32
 """Entries read, from the right."""
 
 _CACHED: Final = 4_096
+"""Addresses; never whole headers, whose size is the client's choice."""
+
 _ENTRY: Final = re.compile(
     r"\[(?P<v6>[0-9A-Fa-f:.]{2,45})\](?::\d{1,5})?|(?P<v4>[0-9.]{7,15}):\d{1,5}|(?P<plain>[0-9A-Fa-f:.]{2,45})"
 )
@@ -38,15 +40,14 @@ class ForwardedFor:
 
     def __init__(self, app: ASGIApp, trusted: Iterable[Network]) -> None:
         self._app = app
-        networks = tuple(trusted)
-        self._address = lru_cache(_CACHED)(lambda peer, entries: client_of(peer, entries, networks))
+        self._trusted = tuple(trusted)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the scope on."""
         if scope["type"] == ScopeType.HTTP:
             peer = scope.get("client")
-            entries = tuple(value for name, value in scope["headers"] if name == HEADER)
-            scope[CLIENT_ADDRESS] = self._address(peer[0], entries) if peer else ""  # type: ignore[typeddict-unknown-key]
+            entries = [value for name, value in scope["headers"] if name == HEADER]
+            scope[CLIENT_ADDRESS] = client_of(peer[0], entries, self._trusted) if peer else ""  # type: ignore[typeddict-unknown-key]
         await self._app(scope, receive, send)
 
 
@@ -63,9 +64,7 @@ def client_of(peer: str, headers: Sequence[bytes], trusted: Sequence[Network]) -
             client = hop
             if not _among(hop, trusted):
                 break
-    if isinstance(client, ipaddress.IPv6Address):
-        return str(ipaddress.IPv6Network((client, IPV6_PREFIX), strict=False))
-    return str(client)
+    return _shown(client)
 
 
 def _address_of(entry: bytes) -> Address | None:
@@ -74,6 +73,7 @@ def _address_of(entry: bytes) -> Address | None:
     return _address(match["v6"] or match["v4"] or match["plain"]) if match else None
 
 
+@lru_cache(_CACHED)
 def _address(text: str) -> Address | None:
     try:
         address = ipaddress.ip_address(text)
@@ -82,6 +82,13 @@ def _address(text: str) -> Address | None:
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
         return address.ipv4_mapped
     return address
+
+
+@lru_cache(_CACHED)
+def _shown(address: Address) -> str:
+    if isinstance(address, ipaddress.IPv6Address):
+        return str(ipaddress.IPv6Network((address, IPV6_PREFIX), strict=False))
+    return str(address)
 
 
 def _among(address: Address, networks: Sequence[Network]) -> bool:

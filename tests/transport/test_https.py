@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import re
 import signal
 import socket
@@ -196,6 +197,8 @@ def test_a_certificate_that_cannot_be_used_is_one_line(stock_dir, files, spoil, 
 
     assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
     assert said in ended.stderr
+    checked = licensesvc("check-config", "--data-dir", stock_dir, TLS_CERT=files.cert, TLS_KEY=files.key)
+    assert (checked.returncode, checked.stderr) == (2, ended.stderr)
 
 
 @pytest.mark.parametrize("option", ["--tls-cert", "--tls-key"])
@@ -232,9 +235,18 @@ def stock_dir(tmp_path):
 
 
 def serve_once(data_dir, *options):
-    arguments = [sys.executable, "-m", "licensesvc", "serve", "--data-dir", data_dir, "--port", "0", *options]
+    return licensesvc("serve", "--data-dir", data_dir, "--port", "0", *options)
+
+
+def licensesvc(*arguments, **settings):
     return subprocess.run(
-        list(map(str, arguments)), cwd=CHECKOUT, capture_output=True, text=True, timeout=LIMIT_S, check=False
+        [sys.executable, "-m", "licensesvc", *map(str, arguments)],
+        env={**os.environ, **{f"LICENSESVC_{name}": str(value) for name, value in settings.items()}},
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
     )
 
 
