@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from licensesvc.domain import changes
@@ -130,6 +130,7 @@ def test_a_quantity_outside_its_range_is_refused(quantity):
         changes.change_quantity(a_view(seats_taken=0), quantity)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 50), st.integers(0, 50))
 def test_never_fewer_seats_than_are_taken(quantity, taken):
     view = a_view(seats=50, seats_taken=taken)
@@ -203,6 +204,7 @@ def test_an_absolute_end_is_renewed_before_the_first_activation():
 INSTANTS = st.none() | st.integers(0, NOW * 2)
 
 
+@settings(deadline=None)
 @given(
     st.builds(ExpirySources, operator=INSTANTS, refresh=INSTANTS, perpetual=st.booleans(),
               period=st.none() | st.just(YEAR), order_query=INSTANTS, estimate=INSTANTS),

@@ -2,7 +2,7 @@
 
 from zoneinfo import ZoneInfo
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from licensesvc.domain.calendar import QUARTER, days_until, per_day
@@ -96,6 +96,7 @@ def test_conditions_number_their_markers():
     assert (EVERYTHING.sql(3), EVERYTHING.values) == ("", ())
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.integers(0, 4_000_000_000_000), max_size=20),
     st.sampled_from(["UTC", "Asia/Kathmandu", "America/New_York"]),

@@ -2,6 +2,7 @@
 
 import httpx2
 import pytest
+from litestar import Litestar, get
 from litestar.routes import HTTPRoute
 
 from licensesvc.web.admin.access import CONTROL
@@ -73,15 +74,24 @@ def concrete(path: str, public_id: str = MISSING) -> str:
     return f"/admin/v1{head}" + (public_id + tail.partition("}")[2] if brace else "")
 
 
-def test_the_table_has_every_route(site: Site):
-    served = {
+def served(app: Litestar) -> set[tuple[str, str]]:
+    return {
         (method, route.path.removeprefix("/admin/v1"))
-        for route in site.app.routes
+        for route in app.routes
         if isinstance(route, HTTPRoute) and route.path.startswith("/admin/")
         for method in route.methods - {"OPTIONS"}
     }
 
-    assert served == set(ROUTES)
+
+def test_the_table_has_every_route(site: Site):
+    assert served(site.app) == set(ROUTES)
+
+
+def test_the_control_a_route_that_the_table_lacks_is_seen(site: Site):
+    @get("/admin/v1/forgotten")
+    async def forgotten() -> None: ...
+
+    assert served(make_app(site.rt, more=[forgotten])) - set(ROUTES) == {("GET", "/forgotten")}
 
 
 async def test_each_role_reaches_what_the_table_says_and_nothing_else(site: Site):
