@@ -1,6 +1,7 @@
 """What a server does by itself: backups when they are due, the newest kept, failures tried again and told."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from pyrage.x25519 import Identity
@@ -33,8 +34,7 @@ async def house(tmp_path):
     )
     clock = Clock()
     async with open_runtime(settings) as rt:
-        object.__setattr__(rt, "clock", clock)
-        yield Housekeeping(rt, settings), settings, clock
+        yield Housekeeping(replace(rt, clock=clock), settings), settings, clock
 
 
 async def test_a_backup_is_made_when_it_is_due_and_only_then(house):
