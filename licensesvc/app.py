@@ -1,7 +1,6 @@
 """Composition root: opens what a process needs and puts the application together."""
 
 import asyncio
-import logging
 import secrets
 import shlex
 import time
@@ -29,6 +28,7 @@ from licensesvc.signing.signer import KeysetSigner
 from licensesvc.storage.migrate import migrate, pending
 from licensesvc.storage.port import Database
 from licensesvc.storage.sqlite import open_sqlite
+from licensesvc.storage.sqlite_reader import open_sqlite_reader
 from licensesvc.web.admin import admin_router
 from licensesvc.web.callbacks.routes import callback_routes
 from licensesvc.web.docs import openapi_config, problem_kind
@@ -92,6 +92,13 @@ async def open_database(settings: Settings) -> Database:
     return await open_postgres(settings.database_url, chain=settings.node)
 
 
+async def open_reader(settings: Settings) -> Database:
+    """Open the database for a command that only reads, also beside the server that writes."""
+    if settings.database_url:
+        return await open_database(settings)
+    return await open_sqlite_reader(settings.database_file)
+
+
 async def migrate_database(settings: Settings) -> list[str]:
     """Bring the schema up to date; return the names of the migrations that ran."""
     db = await open_database(settings)
@@ -130,19 +137,16 @@ async def open_runtime(
         await db.close()
 
 
-def create_app(rt: Runtime, settings: Settings) -> Litestar:
-    """Put the application together; its lifespan runs the outbox."""
+def create_app(rt: Runtime, settings: Settings, *, outbox: bool = True) -> Litestar:
+    """Put the application together; its lifespan does the background work, without the outbox where a command uses it for a moment."""
     gate = SoftwareGate(rt, settings.lock_scope)
     client = MarketplaceClient()
     worker = OutboxWorker(rt, client)
-    follower = KeyFollower(rt, settings.signing_keys_file, settings.vault_keys_file)
     resealer = VaultResealer(rt, settings.vault_keys_file)
-    background = {
-        "outbox": worker.run,
-        "keys": follower.run,
-        "vault": resealer.run,
-        "housekeeping": Housekeeping(rt, settings).run,
-    }
+    background = {"vault": resealer.run}
+    if outbox:
+        follower = KeyFollower(rt, settings.signing_keys_file, settings.vault_keys_file)
+        background |= {"outbox": worker.run, "keys": follower.run, "housekeeping": Housekeeping(rt, settings).run}
 
     @asynccontextmanager
     async def working(_app: Litestar) -> AsyncIterator[None]:
@@ -185,5 +189,4 @@ def create_app(rt: Runtime, settings: Settings) -> Litestar:
 
 def _report(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
-        _log.critical("background_work_stopped", work=task.get_name(), exc_info=error)
-        logging.getLogger(__name__).critical("the %s stopped; restart the server", task.get_name())
+        _log.critical("background_work_stopped", work=task.get_name(), action="restart the server", exc_info=error)

@@ -19,7 +19,7 @@ _SECRET_NAMES: Final = re.compile(
 )
 _SECRET_TEXTS: Final = re.compile(
     r"lsa_[a-z2-7]{8}_[A-Za-z0-9_-]{43}"  # admin tokens
-    r"|\b(?!PL)[A-Z][A-Z0-9]{1,7}(?:-[0-9A-Z]{5}){5}\b"  # our license codes
+    r"|\b(?!PL)(?i:[A-Z][A-Z0-9]{1,7}(?:-[0-9A-Z]{5}){5})\b"  # our license codes
     r"|\bPL[0-9A-Za-z]{6,62}\b"  # the marketplace's
     r"|eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+"  # signed documents
     r"|(?<=Signature=)[0-9a-f]{64}"
@@ -74,4 +74,6 @@ def _masked(value: Any) -> Any:
         return {name: MASK if _SECRET_NAMES.search(str(name)) else _masked(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_masked(item) for item in value]
-    return value
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    return _masked(repr(value))  # as it would be written

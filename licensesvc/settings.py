@@ -16,7 +16,7 @@ FILE_NAME = "licensesvc.toml"
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Days = Annotated[int, msgspec.Meta(ge=0, le=36_500)]
-Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+$")]
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+$(?!\n)")]
 
 
 class SettingsError(Exception):
@@ -26,7 +26,7 @@ class SettingsError(Exception):
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Every setting with its default; the name in the environment is the upper-case name behind `LICENSESVC_`."""
 
-    data_dir: str = "data"
+    data_dir: Annotated[str, msgspec.Meta(min_length=1)] = "data"
     """Directory of the database, the keys and the proofs (created 0700)."""
     host: str = "127.0.0.1"
     """Address to listen on."""

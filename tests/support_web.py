@@ -23,6 +23,7 @@ from licensesvc.signing.privatefiles import private_directory
 from licensesvc.signing.signer import KeysetSigner
 from licensesvc.storage.credentials import Role
 from licensesvc.storage.migrate import migrate
+from licensesvc.storage.port import Database
 from licensesvc.storage.sqlite import open_sqlite
 from licensesvc.web.admin import admin_router
 from licensesvc.web.docs import openapi_config, problem_kind
@@ -83,18 +84,23 @@ async def open_test_runtime(directory: Path, clock: Clock) -> AsyncIterator[Runt
     data = private_directory(directory / "data")
     db = await open_sqlite(data / "licensesvc.db")
     try:
-        await migrate(db, now=clock())
-        yield Runtime(
-            db=db,
-            vault=vault.create(data / "vault-keys.json"),
-            signer=KeysetSigner(keyset.create(data / "signing-keys.json", clock())),
-            clock=clock,
-            entropy=secrets.token_bytes,
-            issuer="https://licenses.example",
-            proofs_dir=private_directory(data / "proofs"),
-        )
+        yield await make_runtime(db, data, clock)
     finally:
         await db.close()
+
+
+async def make_runtime(db: Database, data: Path, clock: Clock) -> Runtime:
+    """A runtime on an empty database, with new keys in the data directory."""
+    await migrate(db, now=clock())
+    return Runtime(
+        db=db,
+        vault=vault.create(data / "vault-keys.json"),
+        signer=KeysetSigner(keyset.create(data / "signing-keys.json", clock())),
+        clock=clock,
+        entropy=secrets.token_bytes,
+        issuer="https://licenses.example",
+        proofs_dir=private_directory(data / "proofs"),
+    )
 
 
 def make_app(rt: Runtime, *, more: list[ControllerRouterHandler] | None = None) -> Litestar:

@@ -87,7 +87,7 @@ async def open_admin(settings: Settings) -> AsyncIterator[AdminClient]:
             else:
                 logs.configure(QUIET)
                 rt = await stack.enter_async_context(open_runtime(settings))
-                app = create_app(rt, settings)
+                app = create_app(rt, settings, outbox=False)
                 await stack.enter_async_context(app.lifespan())
                 transport = httpx2.ASGITransport(app=ControlMark(app, None))  # type: ignore[arg-type]  # two spellings of ASGI
             http = httpx2.AsyncClient(transport=transport, base_url="http://localhost", timeout=ANSWER_SECONDS)

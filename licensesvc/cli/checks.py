@@ -15,9 +15,8 @@ import httpx2
 import msgspec
 from cryptography.exceptions import InvalidSignature
 
-from licensesvc.app import now
+from licensesvc.app import now, open_reader
 from licensesvc.cli.errors import failure_of
-from licensesvc.cli.sqlite_reader import open_reader
 from licensesvc.domain.connection import MARKETPLACE_HOSTS, Connection
 from licensesvc.domain.instants import HOUR, SECOND, Instant
 from licensesvc.services.housekeeping import backups

@@ -4,6 +4,7 @@ In: data directory, processes, what is printed at the end. Out: the order's way 
 """
 
 import asyncio
+import shlex
 import signal
 import tempfile
 import time
@@ -114,15 +115,15 @@ async def _live(settings: "Settings", sandbox_port: str, teller: "Teller", *, ke
                 stage = await set_up(settings, admin, server_url, sandbox_url)
                 teller.step("ready", f"license server {server_url}, sandbox marketplace {sandbox_url}, data in {data}")
                 told = await tell(teller, settings, stage, admin)
+                _keep(settings, told)
                 token = await first_token(admin) if keep_serving else None
         except Exception:
             for running in (server, sandbox):
                 teller.quote(running.name, running.log_tail())
             raise
-        _keep(settings, told)
         if not keep_serving:
             return told
-        _say_where(server_url, sandbox_url, token)
+        _say_where(settings, server_url, sandbox_url, token)
         with suppress(asyncio.CancelledError):  # Ctrl-C is how this is meant to end
             await asyncio.gather(server.ended(), sandbox.ended())
     return 0
@@ -138,10 +139,17 @@ def _keep(settings: "Settings", told: "Told") -> None:
     write_private(directory / "jwks.json", told.jwks)
 
 
-def _say_where(server_url: str, sandbox_url: str, token: str | None) -> None:
+def _say_where(settings: "Settings", server_url: str, sandbox_url: str, token: str | None) -> None:
+    from licensesvc.cli.stage import MARKETPLACE_PRODUCT, credential_file
+
     click.echo(
         f"\nLicense server       {server_url}\nAPI page (OpenAPI)   {server_url}/schema\nSandbox marketplace  {sandbox_url}"
     )
     if token is not None:
         click.echo(f"Admin token          {token}\n                     shown this once: keep it")
+    click.echo(
+        f"Try it               python -m licensesvc sandbox order --data-dir {shlex.quote(settings.data_dir)}"
+        f" --product-id {MARKETPLACE_PRODUCT}\n"
+        f"                     makes another code; the keys of a program that activates it are in {credential_file(settings)}"
+    )
     click.echo("Ctrl-C stops both.")

@@ -32,8 +32,7 @@ def check_config(data_dir: str | None, *, as_json: bool) -> None:
 
 
 async def _problem(settings: "Settings") -> str | None:
-    from licensesvc.app import open_runtime
-    from licensesvc.cli.sqlite_reader import open_reader
+    from licensesvc.app import open_reader, open_runtime
 
     try:
         async with open_runtime(settings, open_reader):
@@ -65,8 +64,7 @@ def inspect_code(text: str, data_dir: str | None, *, as_json: bool) -> None:
 
 
 async def _license_of(settings: "Settings", text: str) -> dict[str, Any]:
-    from licensesvc.app import now, open_runtime
-    from licensesvc.cli.sqlite_reader import open_reader
+    from licensesvc.app import now, open_reader, open_runtime
     from licensesvc.domain.instants import rfc3339
     from licensesvc.domain.license import status_at
     from licensesvc.services.issue_license import code_index
@@ -107,8 +105,7 @@ async def _audit(settings: "Settings") -> "AuditReport":
     from rich.console import Console
     from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
-    from licensesvc.app import open_runtime
-    from licensesvc.cli.sqlite_reader import open_reader
+    from licensesvc.app import open_reader, open_runtime
     from licensesvc.services.audit_database import audit_database
 
     console = Console(stderr=True)

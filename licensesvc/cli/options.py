@@ -21,9 +21,14 @@ exit_with_parent_option = click.option(
 
 
 def settings_of(**options: Any) -> "Settings":
-    """Merge options with the other sources of settings; raises SettingsError."""
+    """Merge options with the other sources of settings; raises SettingsError.
+
+    Logs are silenced but for the gravest records: a command says what goes wrong in a line of its own. Servers turn them on again.
+    """
+    from licensesvc import logs
     from licensesvc.settings import load
 
+    logs.configure("critical")
     return load(options)
 
 

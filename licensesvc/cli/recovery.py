@@ -48,8 +48,7 @@ def backup(
     It is encrypted for --recipient (default: the setting backup_recipient) or with a pass phrase.
     """
     settings = settings_of(data_dir=data_dir)
-    from licensesvc.app import open_runtime
-    from licensesvc.cli.sqlite_reader import open_reader
+    from licensesvc.app import open_reader, open_runtime
     from licensesvc.domain.instants import rfc3339
     from licensesvc.services.backup import BackupFigures, back_up
     from licensesvc.signing import agefile

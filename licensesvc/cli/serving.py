@@ -60,7 +60,9 @@ def listen_tcp(host: str, port: int) -> socket.socket:
         listening.listen(BACKLOG)
     except OSError as error:
         listening.close()
-        raise Failure(f"cannot listen on {host} port {port}: {error.strerror}; choose another --port") from None
+        raise Failure(
+            f"cannot listen on {host} port {port}: {error.strerror}; choose another --host or --port"
+        ) from None
     return listening
 
 

@@ -46,6 +46,11 @@ def documents_dir(settings: Settings) -> Path:
     return settings.data / "demo"
 
 
+def credential_file(settings: Settings) -> Path:
+    """Where the demonstration keeps the AK/SK of its software."""
+    return documents_dir(settings) / "credential.json"
+
+
 async def set_up(settings: Settings, admin: AdminClient, server_url: str, sandbox_url: str) -> Stage:
     """Introduce server and sandbox to each other and create what is missing."""
     sandbox = State.open(sandbox_file(settings.data))
@@ -94,7 +99,8 @@ async def _ensure(admin: AdminClient, path: str, body: dict[str, Any]) -> dict[s
 
 
 async def _credential(settings: Settings, admin: AdminClient, product: dict[str, Any]) -> _Credential:
-    path = private_directory(documents_dir(settings)) / "credential.json"
+    private_directory(documents_dir(settings))
+    path = credential_file(settings)
     if path.exists():
         kept = msgspec.json.decode(read_private(path), type=_Credential)
         if kept.product == product["id"]:

@@ -4,6 +4,7 @@ In: what happens and what must be true afterwards. Out: the processes it happens
 """
 
 import asyncio
+import hashlib
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -15,10 +16,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from rich.console import Console
 from rich.text import Text
 
-from licensesvc.app import now, open_runtime
+from licensesvc.app import now, open_reader, open_runtime
 from licensesvc.cli.admin_client import AdminClient
 from licensesvc.cli.errors import Failure
-from licensesvc.cli.sqlite_reader import open_reader
 from licensesvc.cli.stage import MARKETPLACE_PRODUCT, Stage
 from licensesvc.domain.licensecode import is_own
 from licensesvc.domain.supervision import Node
@@ -186,8 +186,10 @@ async def _seat(
     receipt: str = answer["receipt"]
     claims = _verified(receipt, envelope.RECEIPT_TYP, keys, issuer)
     expect("the receipt's nonce", claims["nonce"], nonce)
+    device = hashlib.sha256(f"{nonce}\n{FINGERPRINT}".encode()).hexdigest()
+    expect("the receipt's device", claims["fingerprint_sha256"], device)
     expect("the receipt's license", claims["sub"], answer["license_id"])
-    teller.step("validated", "receipt verified offline, it repeats our nonce")
+    teller.step("validated", "receipt verified offline, it repeats our nonce and names our device")
     return receipt, answer["kid"]
 
 

@@ -42,6 +42,8 @@ class ValidationCode(StrEnum):
     SUSPENDED = "SUSPENDED"
     REVOKED = "REVOKED"
     RELEASED = "RELEASED"
+    FINGERPRINT_REQUIRED = "FINGERPRINT_REQUIRED"
+    """The license is node-locked, and nobody said which device asks."""
     FINGERPRINT_NOT_ACTIVATED = "FINGERPRINT_NOT_ACTIVATED"
 
 
@@ -102,14 +104,21 @@ def decide_seat(view: LicenseView | None, *, already: bool, now: Instant) -> Sea
 
 
 def validate(
-    view: LicenseView | None, *, now: Instant, fingerprint_given: bool, fingerprint_active: bool
+    view: LicenseView | None,
+    *,
+    now: Instant,
+    fingerprint_given: bool,
+    fingerprint_active: bool,
+    fingerprint_needed: bool = False,
 ) -> Validation:
-    """Say whether the license may be used, and by this fingerprint if one is given."""
+    """Say whether the license may be used, and by this fingerprint if one is given; node-locked ones need one."""
     if view is None:
         return Validation(valid=False, code=ValidationCode.NOT_FOUND, status=None)
     status = status_at(view, now)
     if status is not LicenseStatus.ALIVE:
         return Validation(valid=False, code=ValidationCode(status), status=status)
+    if fingerprint_needed and not fingerprint_given:
+        return Validation(valid=False, code=ValidationCode.FINGERPRINT_REQUIRED, status=status)
     if fingerprint_given and not fingerprint_active:
         return Validation(valid=False, code=ValidationCode.FINGERPRINT_NOT_ACTIVATED, status=status)
     return Validation(valid=True, code=ValidationCode.VALID, status=status)

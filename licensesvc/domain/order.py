@@ -4,6 +4,7 @@ In: order types, facts, merging them. Out: who said it and when to ask (services
 """
 
 from enum import StrEnum
+from typing import Final
 
 import msgspec
 
@@ -11,6 +12,9 @@ from licensesvc.domain.errors import OrderConflict
 from licensesvc.domain.instants import Instant
 from licensesvc.domain.policy import Period
 from licensesvc.domain.product import DeliveryKind
+
+ONE_TIME: Final = "ONE_TIME"
+"""The charging mode that buys for good (spec §1.6)."""
 
 
 class OrderType(StrEnum):
@@ -28,7 +32,8 @@ class OrderFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What one source (getLicense, a line of order/query, an operator) says; None where it says nothing.
 
     `expiry_order_query` and `expiry_estimate` are both called expireTime on the wire: the first stands in order/query
-    (spec §1.6), the second in getLicense (spec §2.2). Without a `line_id` the order's first line is meant.
+    (spec §1.6), the second in getLicense (spec §2.2). `presumed_one_time`
+    is a guess of a source that names neither period nor expiry. Without a `line_id` the order's first line is meant.
     """
 
     order_id: str
@@ -38,6 +43,7 @@ class OrderFacts(msgspec.Struct, frozen=True, kw_only=True):
     marketplace_product_id: str | None = None
     sku_code: str | None = None
     charging_mode: str | None = None
+    presumed_one_time: bool | None = None
     period: Period | None = None
     amount: int | None = None
     expiry_order_query: Instant | None = None
@@ -50,6 +56,14 @@ class LineTerms(OrderFacts, frozen=True, kw_only=True):
 
     line_id: str
     received_at: Instant
+
+    @property
+    def bought_for_good(self) -> bool:
+        """Whether the order bought a license without end: as charged, or presumed while no source tells more."""
+        if self.charging_mode is not None:
+            return self.charging_mode == ONE_TIME
+        nothing_told = (self.period, self.expiry_order_query, self.expiry_estimate) == (None, None, None)
+        return self.presumed_one_time is True and nothing_told
 
     @property
     def ordered_at(self) -> Instant:

@@ -9,12 +9,13 @@ from licensesvc.domain.activation import ActivationDecision, decide_activation
 from licensesvc.domain.audit import AuditEvent
 from licensesvc.domain.errors import DomainError
 from licensesvc.domain.instants import Instant
-from licensesvc.domain.license import LicenseState, LicenseView, effective_expiry
+from licensesvc.domain.license import LicenseEvent, LicenseView, effective_expiry, step
 from licensesvc.domain.supervision import Actor
 from licensesvc.services import supervise
 from licensesvc.storage import audit, licenses
 from licensesvc.storage.licenses import LoadedLicense
 from licensesvc.storage.port import Tx
+from licensesvc.storage.supervision import StoredCase
 
 
 class Activate(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,7 +59,7 @@ class IntoService:
 
     def __init__(self) -> None:
         self._changed: dict[int, LoadedLicense] = {}
-        self._events: list[AuditEvent] = []
+        self._actors: dict[int, str] = {}
 
     def current(self, loaded: LoadedLicense | None) -> LicenseView | None:
         """The license as the batch has left it so far."""
@@ -75,7 +76,7 @@ class IntoService:
         )
         view = msgspec.structs.replace(
             loaded.view,
-            state=LicenseState.ACTIVE,
+            state=step(loaded.view.state, LicenseEvent.ACTIVATE),
             activated_at=decision.activated_at,
             service_start=decision.service_start,
             expires_at=expiry.at,
@@ -83,15 +84,7 @@ class IntoService:
         )
         active = msgspec.structs.replace(loaded, view=view)
         self._changed[view.id] = active
-        self._events.append(
-            AuditEvent(
-                at=decision.activated_at,
-                actor=actor,
-                kind="license.activated",
-                subject=view.public_id,
-                detail={"service_start": decision.service_start, "expires_at": expiry.at},
-            )
-        )
+        self._actors[view.id] = actor
         return active
 
     async def store(self, tx: Tx) -> None:
@@ -99,10 +92,24 @@ class IntoService:
         if not self._changed:
             return
         await licenses.store_activated(tx, [loaded.view for loaded in self._changed.values()])
-        await supervise.software_activated(
+        moved = await supervise.software_activated(
             tx, {loaded.line_ref: _activated_at(loaded) for loaded in self._changed.values()}, actor=Actor.SOFTWARE
         )
-        await audit.append(tx, self._events)
+        await audit.append(tx, [self._event(loaded, moved.get(loaded.line_ref)) for loaded in self._changed.values()])
+
+    def _event(self, loaded: LoadedLicense, case: StoredCase | None) -> AuditEvent:
+        return AuditEvent(
+            at=_activated_at(loaded),
+            actor=self._actors[loaded.view.id],
+            kind="license.activated",
+            subject=loaded.view.public_id,
+            detail={
+                "service_start": loaded.view.service_start,
+                "expires_at": loaded.view.expires_at,
+                "case": case.public_id if case else None,
+                "node": case.node if case else None,
+            },
+        )
 
 
 def _activated_at(loaded: LoadedLicense) -> Instant:

@@ -6,14 +6,15 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from licensesvc.domain.connection import Connection
-from licensesvc.domain.errors import InvalidParameter, NotIssuable
-from licensesvc.domain.instants import Instant, PeriodUnit, parse_stamp
+from licensesvc.domain.errors import NotIssuable
+from licensesvc.domain.instants import Instant, parse_stamp
 from licensesvc.domain.order import OrderFacts, OrderType
-from licensesvc.domain.policy import LicenseField, Period
+from licensesvc.domain.policy import LicenseField
 from licensesvc.domain.supervision import Actor, Event, Node
 from licensesvc.marketplace.huawei.callbacks import GetLicense
+from licensesvc.marketplace.huawei.periods import period_of
 from licensesvc.services import supervise
-from licensesvc.services.issue_license import ONE_TIME, open_code
+from licensesvc.services.issue_license import open_code
 from licensesvc.services.receive_order import ReceivedLine, receive_line
 from licensesvc.services.runtime import Runtime
 from licensesvc.services.sign_license import first_document
@@ -22,8 +23,6 @@ from licensesvc.storage.orders import Buyer
 from licensesvc.storage.port import Tx
 
 SOURCE: Final = "getLicense"
-
-_PERIOD_UNITS: Final = {"year": PeriodUnit.YEAR, "month": PeriodUnit.MONTH, "day": PeriodUnit.DAY}
 
 
 class Delivered(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,9 +52,10 @@ async def get_license(rt: Runtime, connection: Connection, call: GetLicense) -> 
     """
     facts = _facts(call, connection.wire)
     issued = await rt.db.write(lambda tx: _issue(tx, rt, connection, call, facts))
-    document = await first_document(rt, issued.license_id)  # both are issued together, whichever the field carries
-    carried = document.document if issued.field is LicenseField.DOCUMENT else issued.code
-    return Delivered(license=carried, instance_id=issued.instance_id)
+    if issued.field is LicenseField.CODE:  # the document's intent is recorded with it, and signed when it is asked for
+        return Delivered(license=issued.code, instance_id=issued.instance_id)
+    document = await first_document(rt, issued.license_id)
+    return Delivered(license=document.document, instance_id=issued.instance_id)
 
 
 async def _issue(tx: Tx, rt: Runtime, connection: Connection, call: GetLicense, facts: OrderFacts) -> _Issued:
@@ -89,20 +89,15 @@ async def _deliver(tx: Tx, received: ReceivedLine, *, by: str, now: Instant) -> 
 
 
 def _facts(call: GetLicense, wire: ZoneInfo) -> OrderFacts:
-    period = None
-    if call.period_type is not None:
-        unit = _PERIOD_UNITS.get(call.period_type.lower())
-        if unit is None:
-            raise InvalidParameter("periodType is not year, month or day")
-        period = Period(unit=unit, count=call.period_number or 1)
+    period = period_of(call.period_type, 1 if call.period_number is None else call.period_number)
     estimate: Instant | None = parse_stamp(call.expire_time, wire) if call.expire_time is not None else None
     return OrderFacts(
         order_id=call.order_id,
         order_type=OrderType.NEW,
         marketplace_product_id=call.product_id,
         sku_code=call.sku_code,
-        # Only period products carry an expiry or a period (spec §2.2); without both the license is bought for good.
-        charging_mode=ONE_TIME if period is None and estimate is None else None,
+        # Only period products carry an expiry or a period (spec §2.2), but both are optional: order/query knows better.
+        presumed_one_time=True if period is None and estimate is None else None,
         period=period,
         amount=call.amount,
         expiry_estimate=estimate,
@@ -110,7 +105,7 @@ def _facts(call: GetLicense, wire: ZoneInfo) -> OrderFacts:
     )
 
 
-def test_delivery(rt: Runtime, call: GetLicense) -> Delivered:
+def rehearsed_delivery(rt: Runtime, call: GetLicense) -> Delivered:
     """The documented success for `testFlag=1`: the same call always gets the same answer and touches nothing."""
     mark = rt.vault.index("test-delivery", call.order_id)
     return Delivered(license=f"TEST-{mark}", instance_id=f"test-{mark}")

@@ -17,7 +17,7 @@ from licensesvc.storage.messages import KeptAnswer
 from licensesvc.storage.port import ConstraintViolated, Tx
 
 KEPT_FOR: Final = DAY
-"""Milliseconds; an answer goes when a later one is kept."""
+"""Milliseconds."""
 
 _TABLE: Final = "idempotency_keys"
 
@@ -68,20 +68,19 @@ async def answer_once(rt: Runtime, keyed: Keyed | None, work: Callable[[Tx], Awa
 
 async def _once(tx: Tx, rt: Runtime, keyed: Keyed, work: Callable[[Tx], Awaitable[Answer]]) -> Answer:
     context = answer_context(f"{keyed.scope}:{keyed.key}")
-    kept = await messages.kept_answer(tx, keyed.scope, keyed.key)
+    now = rt.clock()
+    kept = await messages.kept_answer(tx, keyed.scope, keyed.key, forget_before=now - KEPT_FOR)
     if kept is not None:
         if kept.request_hash != keyed.request_hash:
             raise IdempotencyKeyReused
         return Answer(status=kept.status, body=rt.vault.open(kept.response, context), replayed=True)
     answer = await work(tx)
-    now = rt.clock()
     sealed = rt.vault.seal(answer.body, context)
     await messages.keep_answer(
         tx,
         keyed.scope,
         keyed.key,
         KeptAnswer(request_hash=keyed.request_hash, status=answer.status, response=sealed),
-        now=now,
-        forget_before=now - KEPT_FOR,
+        now,
     )
     return answer

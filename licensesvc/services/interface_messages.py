@@ -13,9 +13,9 @@ from licensesvc.services.runtime import Runtime
 from licensesvc.storage import messages
 from licensesvc.storage.messages import Message
 
-UNAUTHENTICATED_CHARACTERS: Final = 4 * 1024
+UNAUTHENTICATED_BYTES: Final = 4 * 1024
 """Kept of a request whose sender is unproven."""
-AUTHENTICATED_CHARACTERS: Final = 64 * 1024
+AUTHENTICATED_BYTES: Final = 64 * 1024
 """Kept of a request whose sender is proven; longer ones are refused at the door."""
 MASK: Final = "***"
 
@@ -43,15 +43,23 @@ class Callback(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def masked(fields: Mapping[str, object]) -> str:
-    """JSON text of parameters or of a body, with codes, signatures and personal data replaced."""
-    shown = {name: MASK if name in _MASKED and value else value for name, value in fields.items()}
-    return msgspec.json.encode(shown).decode(errors="replace")
+    """JSON text of parameters or of a body, with codes, signatures and personal data replaced, however deep they lie."""
+    return msgspec.json.encode(_shown(fields)).decode()
+
+
+def _shown(value: object) -> object:
+    match value:
+        case dict():
+            return {name: MASK if name in _MASKED and item else _shown(item) for name, item in value.items()}
+        case list():
+            return [_shown(item) for item in value]
+    return value
 
 
 async def keep_callback(rt: Runtime, callback: Callback) -> None:
     """Store a callback with its answer."""
     now = rt.clock()
-    bound = AUTHENTICATED_CHARACTERS if callback.authenticated_at is not None else UNAUTHENTICATED_CHARACTERS
+    bound = AUTHENTICATED_BYTES if callback.authenticated_at is not None else UNAUTHENTICATED_BYTES
     message = Message(
         public_id=rt.new_id(ids.MESSAGE, now),
         connection_id=callback.connection_id,
@@ -60,7 +68,7 @@ async def keep_callback(rt: Runtime, callback: Callback) -> None:
         order_id=callback.order_id,
         authenticated_at=callback.authenticated_at,
         received_at=callback.received_at,
-        request=callback.request[:bound],
+        request=callback.request.encode()[:bound].decode(errors="ignore"),
         response=callback.response,
         outcome=callback.outcome,
         detail=callback.detail,

@@ -20,8 +20,6 @@ from licensesvc.storage.port import Tx
 
 CODE_INDEX = "license-code"
 """Purpose of the vault index that finds a license by its code."""
-ONE_TIME = "ONE_TIME"
-"""The charging mode that buys a license for good (spec §1.6)."""
 
 
 def code_index(rt: Runtime, code: str) -> str:
@@ -98,6 +96,13 @@ async def open_code(tx: Tx, rt: Runtime, loaded: LoadedLicense) -> str:
     return rt.vault.open(sealed, code_context(loaded.view.public_id)).decode()
 
 
+async def open_codes(tx: Tx, rt: Runtime, loaded: LoadedLicense) -> dict[str, str]:
+    """Every code of a license in clear, by the index it is stored under."""
+    sealed = await licenses.sealed_codes(tx, loaded.view.id)
+    context = code_context(loaded.view.public_id)
+    return {index: rt.vault.open(code, context).decode() for index, code in sealed.items()}
+
+
 async def license_of_code(rt: Runtime, code: str) -> str:
     """The public id of the license that a code names; LicenseNotFound."""
     loaded = await rt.db.read(lambda tx: licenses.by_code(tx, code_index(rt, code)))
@@ -106,13 +111,11 @@ async def license_of_code(rt: Runtime, code: str) -> str:
     return loaded.view.public_id
 
 
-async def learn_terms(tx: Tx, loaded: LoadedLicense, terms: LineTerms) -> None:
+async def learn_terms(tx: Tx, loaded: LoadedLicense, terms: LineTerms, *, by: str, now: Instant) -> None:
     """Carry what a source newly told about the order line over to its license: order time, amount, seats, expiry."""
     policy = await licenses.policy_of(tx, loaded.view.id)
     known = loaded.sources
-    sources = msgspec.structs.replace(
-        expiry_sources(policy, terms), operator=known.operator, refresh=known.refresh, perpetual=known.perpetual
-    )
+    sources = msgspec.structs.replace(expiry_sources(policy, terms), operator=known.operator, refresh=known.refresh)
     if (sources, terms.ordered_at, terms.amount) == (known, loaded.view.order_time, loaded.amount):
         return
     connection = (await connections.by_id(tx, loaded.view.connection_id)).connection
@@ -126,6 +129,14 @@ async def learn_terms(tx: Tx, loaded: LoadedLicense, terms: LineTerms) -> None:
     )
     if not await licenses.store_terms(tx, view, sources, terms.amount):
         raise StaleVersion
+    learned = AuditEvent(
+        at=now,
+        actor=by,
+        kind="license.terms_learned",
+        subject=view.public_id,
+        detail={"order_time": view.order_time, "seats": view.seats, "expires_at": view.expires_at},
+    )
+    await audit.append(tx, [learned])
 
 
 def provisional_expiry(sources: ExpirySources, start: Instant, calendar: ZoneInfo) -> Expiry:
@@ -150,7 +161,7 @@ def expiry_sources(policy: Policy, terms: LineTerms) -> ExpirySources:
         refresh=None,
         service_start=None,
         period=period,
-        perpetual=policy.term is Term.PERPETUAL or (policy.term is Term.ORDER and terms.charging_mode == ONE_TIME),
+        perpetual=policy.term is Term.PERPETUAL or (policy.term is Term.ORDER and terms.bought_for_good),
         order_query=terms.expiry_order_query,
         estimate=terms.expiry_estimate,
     )

@@ -59,6 +59,11 @@ class CreateProduct(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 async def create_policy(tx: Tx, rt: Runtime, command: CreatePolicy, *, by: str) -> Policy:
     """Add a policy. Raises InvalidParameter; a name that exists already violates a UNIQUE constraint."""
+    if command.binding is Binding.FLOATING or command.grace_days:
+        # Known to the domain, honored by no door yet: better refused than promised.
+        raise InvalidParameter(
+            "floating seats and grace periods are not served yet: leave binding FLOATING and grace_days out"
+        )
     now = rt.clock()
     fields = {name: getattr(command, name) for name in command.__struct_fields__}
     fields["period"] = command.period.period() if command.period else None

@@ -23,7 +23,8 @@ _SEALED: Final = {"callback_key": callback_key_context, "api_secret": api_secret
 Name: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=100, examples=["cn"])]
 Zone: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=64, examples=["Asia/Shanghai"])]
 BaseUrl: TypeAlias = Annotated[str, msgspec.Meta(max_length=200, examples=["http://127.0.0.1:8081"])]
-Secret: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+AccessKey: TypeAlias = Annotated[str, msgspec.Meta(max_length=128, pattern=r"^[!-+\--~]+$(?!\n)")]
+Secret: TypeAlias = Annotated[str, msgspec.Meta(max_length=256, pattern=r"^[!-~]+$(?!\n)")]
 
 
 class CreateConnection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -35,7 +36,7 @@ class CreateConnection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     wire_zone: Zone = "UTC"
     calendar_zone: Zone = "Asia/Shanghai"
     callback_key: Secret | None = None
-    api_access_key: Secret | None = None
+    api_access_key: AccessKey | None = None
     api_secret: Secret | None = None
 
     def __repr__(self) -> str:
@@ -51,7 +52,7 @@ class ChangeConnection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     wire_zone: Zone | UnsetType = UNSET
     calendar_zone: Zone | UnsetType = UNSET
     callback_key: Secret | UnsetType | None = UNSET
-    api_access_key: Secret | UnsetType | None = UNSET
+    api_access_key: AccessKey | UnsetType | None = UNSET
     api_secret: Secret | UnsetType | None = UNSET
 
     def __repr__(self) -> str:

@@ -19,6 +19,8 @@ class CallbackDoor(msgspec.Struct, frozen=True, kw_only=True):
 
 async def callback_door(rt: Runtime, public_id: str) -> CallbackDoor | None:
     """Open the door of a connection; None = unknown, or no callback key is set."""
+    if "\0" in public_id:  # PostgreSQL takes no such text
+        return None
     stored = await rt.db.read(lambda tx: connections.by_public_id(tx, public_id))
     if stored is None or stored.callback_key is None:
         return None

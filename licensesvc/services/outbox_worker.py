@@ -50,8 +50,8 @@ class OutboxWorker:
             try:
                 worked = await self.work_once()
                 pause = 0.0 if worked else await self._seconds_to_next()
-            except StorageError as error:
-                _log.warning("outbox_waits_for_database", error=str(error))
+            except* StorageError as lost:  # alone, or in a group where the work itself met it
+                _log.warning("outbox_waits_for_database", error=str(lost.exceptions[0]))
                 pause = LONGEST_SLEEP_S
             if pause > 0:
                 try:
@@ -89,10 +89,10 @@ class OutboxWorker:
     async def _failed(self, item: OutboxItem, error: str) -> None:
         now = self._rt.clock()
         jitter = int.from_bytes(self._rt.entropy(4)) / 2**32
-        due_at = retry.ORDER_QUERY.next_attempt(item.created_at, now, item.attempts + 1, jitter)
+        due_at = retry.ORDER_QUERY.next_attempt(item.first_tried_at or now, now, item.attempts + 1, jitter)
         text = error[:_ERROR_CHARACTERS]
         if due_at is None:
             _log.error("outbox_item_given_up", kind=item.kind, item=item.id, error=text)
             await self._rt.db.write(lambda tx: outbox.give_up(tx, item.id, now=now, error=text))
         else:
-            await self._rt.db.write(lambda tx: outbox.again(tx, item.id, due_at=due_at, error=text))
+            await self._rt.db.write(lambda tx: outbox.again(tx, item.id, tried_at=now, due_at=due_at, error=text))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from licensesvc.domain.errors import InvalidParameter
-from licensesvc.signing.privatefiles import create_private, private_directory
+from licensesvc.signing.privatefiles import create_private, private_directory, sync_directory
 
 MAX_SIZE: Final = 5 * 1024 * 1024
 """Bytes of one proof."""
@@ -56,4 +56,6 @@ def put_proof(directory: Path, data: bytes) -> str:
     private_directory(path.parent)
     with suppress(FileExistsError):  # the same proof again
         create_private(path, data)
+    for above in (path.parent, directory):  # also the names must survive a power cut
+        sync_directory(above)
     return digest

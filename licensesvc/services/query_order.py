@@ -1,17 +1,18 @@
 """Asks the marketplace for an order (spec §1.6) and receives what it answers, line by line."""
 
+from functools import partial
 from typing import Final
 from zoneinfo import ZoneInfo
 
 import msgspec
 
 from licensesvc.domain.connection import MARKETPLACE_HOSTS, Connection
-from licensesvc.domain.errors import InvalidParameter
-from licensesvc.domain.instants import Instant, PeriodUnit, parse_stamp
+from licensesvc.domain.errors import DomainError, InvalidParameter
+from licensesvc.domain.instants import Instant, parse_stamp
 from licensesvc.domain.order import OrderFacts
-from licensesvc.domain.policy import Period
 from licensesvc.marketplace.huawei.client import Account, MarketplaceClient
 from licensesvc.marketplace.huawei.orders import BuyerInfo, OrderInfo, OrderLine
+from licensesvc.marketplace.huawei.periods import period_of
 from licensesvc.services.interface_messages import OutboundCall
 from licensesvc.services.notify_order import OrderQuery
 from licensesvc.services.receive_order import receive_line
@@ -23,15 +24,15 @@ from licensesvc.storage.port import Tx
 
 SOURCE: Final = "order/query"
 
-_PERIOD_UNITS: Final = {"year": PeriodUnit.YEAR, "month": PeriodUnit.MONTH, "day": PeriodUnit.DAY}
-
 
 class CannotAsk(Exception):
     """The connection has no AK/SK of the open API, or is gone: an operator must set it."""
 
 
 async def query_order(rt: Runtime, client: MarketplaceClient, query: OrderQuery) -> None:
-    """Ask for one order and receive every line of the answer in one transaction; the call is kept as a message.
+    """Ask for one order and receive every line of the answer; the call is kept as a message.
+
+    Each line has a transaction of its own: one that cannot be received, say for a product that is not mapped yet, keeps no other back.
 
     Raises CannotAsk, the client's MarketplaceUnreachable, MarketplaceRefusal and MalformedAnswer, and what receiving raises.
     """
@@ -40,7 +41,7 @@ async def query_order(rt: Runtime, client: MarketplaceClient, query: OrderQuery)
         raise CannotAsk(f"connection {query.connection} is gone")
     async with OutboundCall(rt, stored.connection, activity="order/query", order_id=query.order_id):
         info = await client.order_query(_account(rt, stored), query.order_id, query.order_line_id, rt.clock())
-        await rt.db.write(lambda tx: _receive(tx, rt, stored.connection, info))
+        await _receive(rt, stored.connection, info)
 
 
 def api_secret_context(public_id: str) -> str:
@@ -61,11 +62,22 @@ def _hosts(connection: Connection) -> tuple[str, ...]:
     return tuple(f"https://{host}" for host in MARKETPLACE_HOSTS[connection.site])
 
 
-async def _receive(tx: Tx, rt: Runtime, connection: Connection, info: OrderInfo) -> None:
+async def _receive(rt: Runtime, connection: Connection, info: OrderInfo) -> None:
+    """Receive every line; the first refusal of one is raised once all were tried."""
     buyer = _buyer(info.buyer_info)
+    refusals: list[DomainError] = []
     for line in info.order_line:
-        facts = _facts(info, line, connection.wire)
-        await receive_line(tx, rt, connection, facts, buyer=buyer, source=SOURCE, by=connection.public_id)
+        try:
+            facts = _facts(info, line, connection.wire)
+            await rt.db.write(partial(_receive_line, rt=rt, connection=connection, facts=facts, buyer=buyer))
+        except DomainError as refused:
+            refusals.append(refused)
+    if refusals:
+        raise refusals[0]
+
+
+async def _receive_line(tx: Tx, *, rt: Runtime, connection: Connection, facts: OrderFacts, buyer: Buyer | None) -> None:
+    await receive_line(tx, rt, connection, facts, buyer=buyer, source=SOURCE, by=connection.public_id)
 
 
 def _facts(info: OrderInfo, line: OrderLine, wire: ZoneInfo) -> OrderFacts:
@@ -78,17 +90,10 @@ def _facts(info: OrderInfo, line: OrderLine, wire: ZoneInfo) -> OrderFacts:
         marketplace_product_id=product.product_id if product else None,
         sku_code=product.sku_code if product else None,
         charging_mode=line.charging_mode,
-        period=_period(line),
+        period=period_of(line.period_type, line.period_number),
         amount=product.linear_value if product else None,
         expiry_order_query=_stamp(line.expire_time, wire),
     )
-
-
-def _period(line: OrderLine) -> Period | None:
-    unit = _PERIOD_UNITS.get((line.period_type or "").lower())
-    if unit is None or line.period_number is None:
-        return None
-    return Period(unit=unit, count=line.period_number)
 
 
 def _stamp(text: str | None, wire: ZoneInfo) -> Instant | None:

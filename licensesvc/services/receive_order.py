@@ -3,23 +3,37 @@
 The same facts again change nothing. Facts of another source fill what is not known yet.
 """
 
+from typing import Final
+
 import msgspec
 
 from licensesvc.domain import ids
 from licensesvc.domain.audit import AuditEvent
 from licensesvc.domain.connection import Connection
-from licensesvc.domain.errors import InvalidParameter, ProductNotMapped
+from licensesvc.domain.errors import InvalidParameter, OrderConflict, ProductNotMapped
 from licensesvc.domain.instants import Instant
-from licensesvc.domain.order import LineTerms, OrderFacts, issues_license, merge, open_line, opens_case
+from licensesvc.domain.order import (
+    LineTerms,
+    OrderFacts,
+    OrderType,
+    issues_license,
+    merge,
+    open_line,
+    opens_case,
+)
 from licensesvc.domain.product import Product, flow_for
 from licensesvc.services import supervise
-from licensesvc.services.issue_license import issue_license, learn_terms
+from licensesvc.services.issue_license import code_index, issue_license, learn_terms
 from licensesvc.services.runtime import Runtime
 from licensesvc.storage import audit, buyers, catalog, licenses, orders, supervision
 from licensesvc.storage.licenses import LoadedLicense
 from licensesvc.storage.orders import Buyer, StoredLine, StoredOrder
 from licensesvc.storage.port import Tx
 from licensesvc.storage.supervision import StoredCase
+
+_NEW_TURNS_TRIAL: Final = (OrderType.NEW, OrderType.TRIAL)
+
+_OUR_CODES: Final = "we make the codes of this product; leave the marketplace's code out"
 
 
 class ReceivedLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +65,7 @@ async def receive_line(
     now = rt.clock()
     order = await _order(tx, rt, connection, facts, buyer=buyer, source=source, by=by, now=now)
     line, product = await _line(tx, rt, connection, order, facts, now=now)
+    loaded = await licenses.by_line(tx, line.id, lock=True)
     cases = await supervision.of_lines(tx, [line.id])
     case = cases.get(line.id)
     if case is None and opens_case(order.order_type):
@@ -63,9 +78,9 @@ async def receive_line(
             now=now,
             source=source,
         )
-    loaded = await licenses.by_line(tx, line.id, lock=True)
     if loaded is not None:
-        await learn_terms(tx, loaded, line.terms)
+        await _same_code(tx, rt, loaded, product, marketplace_code)
+        await learn_terms(tx, loaded, line.terms, by=by, now=now)
     elif _license_due(order, product, marketplace_code):
         loaded = await issue_license(
             tx,
@@ -80,11 +95,24 @@ async def receive_line(
     return ReceivedLine(order=order, line=line, product=product, case=case, license=loaded)
 
 
+async def _same_code(
+    tx: Tx, rt: Runtime, loaded: LoadedLicense, product: Product, marketplace_code: str | None
+) -> None:
+    """A code that comes with facts about a known license must be one of its own."""
+    if marketplace_code is None:
+        return
+    if product.delivery_kind.seller_makes_code:
+        raise InvalidParameter(_OUR_CODES)
+    named = await licenses.by_code(tx, code_index(rt, marketplace_code))
+    if named is None or named.view.id != loaded.view.id:
+        raise OrderConflict("the order line has a license with another code")
+
+
 def _license_due(order: StoredOrder, product: Product, marketplace_code: str | None) -> bool:
     if marketplace_code is None:
         return issues_license(order.order_type, product.delivery_kind)
     if product.delivery_kind.seller_makes_code:
-        raise InvalidParameter("we make the codes of this product; leave the marketplace's code out")
+        raise InvalidParameter(_OUR_CODES)
     return opens_case(order.order_type)
 
 
@@ -122,11 +150,15 @@ async def _order(
             subject=order.public_id,
             detail={"order": facts.order_id, "type": facts.order_type, "source": source},
         )
-        order = msgspec.structs.replace(order, id=await orders.insert(tx, order))
-        await audit.append(tx, [received])
-        return order
+        if (order_ref := await orders.insert(tx, order)) is not None:
+            await audit.append(tx, [received])
+            return msgspec.structs.replace(order, id=order_ref)
+        known = await orders.find(tx, connection.id, facts.order_id)
+        assert known is not None  # another process added it in this very moment
     order = msgspec.structs.replace(
         known,
+        # getLicense calls every purchase NEW (spec §2.2): a source that knows of a trial is right.
+        order_type=OrderType.TRIAL if (known.order_type, facts.order_type) == _NEW_TURNS_TRIAL else known.order_type,
         buyer_id=known.buyer_id if known.buyer_id is not None else buyer_id,
         order_time=known.order_time if known.order_time is not None else facts.order_time,
     )
@@ -142,24 +174,32 @@ async def _line(
     known = await orders.find_line(tx, order.id, terms.line_id)
     if known is None:
         product = await _product(tx, connection, terms)
+        public_id = rt.new_id(ids.LINE, now)
         line = StoredLine(
             id=0,
-            public_id=rt.new_id(ids.LINE, now),
+            public_id=public_id,
             order_ref=order.id,
             line_id=terms.line_id,
             product_id=product.id,
-            instance_id=await _free_instance_id(tx, facts.instance_id),
+            instance_id=await _instance_id(tx, facts.instance_id, public_id),
             terms=terms,
         )
         return msgspec.structs.replace(line, id=await orders.insert_line(tx, line, now)), product
     line = msgspec.structs.replace(
         known,
-        instance_id=known.instance_id or await _free_instance_id(tx, facts.instance_id),
+        instance_id=known.instance_id or await _instance_id(tx, facts.instance_id, known.public_id),
         terms=merge(known.terms, facts),
     )
     if line != known:
         await orders.update_line(tx, line)
-    return line, await catalog.product_by_id(tx, line.product_id)
+    product = await catalog.product_by_id(tx, line.product_id)
+    if line.terms.sku_code != known.terms.sku_code:
+        mapped = await _product(tx, connection, line.terms)
+        if mapped.id != product.id:
+            raise OrderConflict(
+                f"the sku that was told later maps to {mapped.public_id}, the line to {product.public_id}"
+            )
+    return line, product
 
 
 async def _product(tx: Tx, connection: Connection, terms: LineTerms) -> Product:
@@ -170,8 +210,8 @@ async def _product(tx: Tx, connection: Connection, terms: LineTerms) -> Product:
     return product
 
 
-async def _free_instance_id(tx: Tx, wanted: str | None) -> str | None:
-    """The instance id that a source proposes, unless another line bears it."""
-    if wanted is None or await orders.instance_id_taken(tx, wanted):
+async def _instance_id(tx: Tx, wanted: str | None, line: str) -> str | None:
+    """The instance id that a source proposes; where another line bears it, the id of the line itself, once and for all."""
+    if wanted is None:
         return None
-    return wanted
+    return line if await orders.instance_id_taken(tx, wanted) else wanted

@@ -11,7 +11,7 @@ from licensesvc.domain.errors import IllegalTransition, InvalidParameter, NotFou
 from licensesvc.domain.supervision import FLOWS, Actor, Event, Node
 from licensesvc.services.runtime import Runtime
 from licensesvc.services.supervise import advance
-from licensesvc.storage import audit, connections, supervision
+from licensesvc.storage import audit, connections, licenses, supervision
 from licensesvc.storage.port import Tx
 from licensesvc.storage.supervision import Proof, StoredCase
 
@@ -88,9 +88,13 @@ async def record_proof(tx: Tx, rt: Runtime, case_id: str, kind: ProofKind, file:
 
 
 async def _locked(tx: Tx, case_id: str) -> StoredCase:
-    case = await supervision.by_public_id(tx, case_id, lock=True)
-    if case is None:
+    """The case, locked behind its license: activations take the two in this order."""
+    seen = await supervision.by_public_id(tx, case_id)
+    if seen is None:
         raise NotFound
+    await licenses.by_line(tx, seen.line_ref, lock=True)
+    case = await supervision.by_public_id(tx, case_id, lock=True)
+    assert case is not None
     return case
 
 

@@ -60,13 +60,16 @@ async def take_seat(rt: Runtime, code: str, fingerprint: str) -> Seat:
 
 async def give_back(rt: Runtime, activation_id: str) -> None:
     """Free a seat; the id is its holder's proof. Freeing it twice is fine; an unknown id raises ActivationNotFound."""
+    if "\0" in activation_id:  # PostgreSQL takes no such text
+        raise ActivationNotFound
     await rt.db.write(lambda tx: _release(tx, activation_id, rt.clock()))
 
 
 async def take_seats(tx: Tx, commands: Sequence[TakeSeat]) -> Sequence[Seat | Exception]:
     """Hot verb: decide all waiting calls in order; the first seat puts a license into service."""
     found = await licenses.by_codes(tx, list({command.code_index for command in commands}), lock=True)
-    held = await activations.live(tx, list({command.fingerprint_index for command in commands}))
+    license_ids = {loaded.view.id for loaded in found.values()}
+    held = await activations.live(tx, list(license_ids), list({command.fingerprint_index for command in commands}))
     calendars = await _calendars(tx, [loaded.view for loaded in found.values()])
     service = IntoService()
     taken: list[StoredActivation] = []

@@ -4,13 +4,14 @@ A crash between any two lines is repaired by asking again: recorded bytes are si
 is returned as it stands, and new facts make the next revision with an intent of its own.
 """
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from licensesvc.domain.audit import AuditEvent
+from licensesvc.domain.errors import IllegalLicenseState
 from licensesvc.domain.instants import SECOND, Instant
-from licensesvc.domain.license import ExpirySource
+from licensesvc.domain.license import ExpirySource, LicenseStatus, status_at
 from licensesvc.domain.policy import Policy
 from licensesvc.services.runtime import Runtime
 from licensesvc.signing import envelope
@@ -18,6 +19,10 @@ from licensesvc.storage import audit, documents, licenses
 from licensesvc.storage.documents import StoredDocument
 from licensesvc.storage.licenses import LoadedLicense
 from licensesvc.storage.port import Tx
+
+_OUT_OF_USE: Final = frozenset(
+    {LicenseStatus.REVOKED, LicenseStatus.RELEASED, LicenseStatus.SUSPENDED, LicenseStatus.FROZEN}
+)
 
 
 class SignedLicense(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,7 +35,10 @@ class SignedLicense(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def signed_license(rt: Runtime, public_id: str) -> SignedLicense:
-    """Return the current document; sign it first if that has not happened, or if its facts have changed."""
+    """Return the current document; sign it first if that has not happened, or if its facts have changed.
+
+    IllegalLicenseState while the license is revoked, released, suspended or frozen: a document would work offline on.
+    """
     document = await rt.db.read(lambda tx: _current(tx, rt, public_id))
     if document is None:
         document = await rt.db.write(lambda tx: _renewed(tx, rt, public_id))
@@ -97,6 +105,8 @@ async def _current(tx: Tx, rt: Runtime, public_id: str) -> StoredDocument | None
     """The newest revision, if it still tells the facts and its key is not compromised."""
     loaded = await licenses.by_public_id(tx, public_id)
     assert loaded is not None
+    if status_at(loaded.view, rt.clock()) in _OUT_OF_USE:
+        raise IllegalLicenseState
     newest = await documents.latest(tx, loaded.view.id)
     if newest is None or not rt.signer.believes(newest.kid):
         return None

@@ -72,10 +72,14 @@ async def advance(
     return msgspec.structs.replace(moved, version=moved.version + 1)
 
 
-async def software_activated(tx: Tx, activated_at: Mapping[int, Instant], *, actor: Actor) -> None:
-    """Tell the cases of these order lines (by line) that the software was activated; later nodes stay where they are."""
+async def software_activated(tx: Tx, activated_at: Mapping[int, Instant], *, actor: Actor) -> dict[int, StoredCase]:
+    """Tell the cases of these order lines (by line) that the software was activated; return those that moved.
+
+    Later nodes stay where they are. The caller's audit event names the case: license and case change as one.
+    """
     cases = await supervision.of_lines(tx, list(activated_at))
-    moved, events = [], []
+    moved: dict[int, StoredCase] = {}
+    events = []
     for line_ref, at in activated_at.items():
         case = cases.get(line_ref)
         if case is None:
@@ -84,10 +88,11 @@ async def software_activated(tx: Tx, activated_at: Mapping[int, Instant], *, act
             stepped, happened = _stepped(case, Event.ACTIVATED, actor=actor, source="software", now=at, reason=None)
         except IllegalTransition:
             continue  # an operator moved the case on before the software called: nothing is left to record
-        moved.append(stepped)
+        moved[line_ref] = stepped
         events.append(happened)
     if moved:
-        await supervision.store(tx, moved, events)
+        await supervision.store(tx, list(moved.values()), events)
+    return moved
 
 
 def _stepped(

@@ -1,10 +1,12 @@
 """The native door of validation: may this software run? The answer carries a receipt that outlives the connection."""
 
+import hashlib
+
 import msgspec
 
 from licensesvc.domain.activation import Validation, ValidationCode, validate
 from licensesvc.domain.instants import DAY, SECOND, Instant
-from licensesvc.domain.policy import Policy
+from licensesvc.domain.policy import Binding, Policy
 from licensesvc.services.issue_license import code_index
 from licensesvc.services.runtime import Runtime
 from licensesvc.services.seats import fingerprint_index
@@ -42,6 +44,7 @@ async def validate_license(rt: Runtime, *, code: str, nonce: str, fingerprint: s
         now=now,
         fingerprint_given=fingerprint is not None,
         fingerprint_active=found is not None and found.fingerprint_active,
+        fingerprint_needed=found is not None and found.policy.binding is Binding.NODE_LOCKED,
     )
     if found is None or validation.code is ValidationCode.NOT_FOUND:
         return Validated(validation=validation, license_id=None, expires_at=None, receipt=None, kid=None, now=now)
@@ -49,7 +52,7 @@ async def validate_license(rt: Runtime, *, code: str, nonce: str, fingerprint: s
         validation=validation,
         license_id=found.license.view.public_id,
         expires_at=found.license.view.expires_at,
-        receipt=_receipt(rt, found, validation, nonce=nonce, now=now),
+        receipt=_receipt(rt, found, validation, nonce=nonce, fingerprint=fingerprint, now=now),
         kid=rt.signer.kid,
         now=now,
     )
@@ -59,7 +62,7 @@ async def _load(tx: Tx, index: str, print_index: str | None) -> _Found | None:
     loaded = await licenses.by_code(tx, index)
     if loaded is None:
         return None
-    held = await activations.live(tx, [print_index]) if print_index is not None else {}
+    held = await activations.live(tx, [loaded.view.id], [print_index]) if print_index is not None else {}
     return _Found(
         license=loaded,
         policy=await licenses.policy_of(tx, loaded.view.id),
@@ -67,8 +70,15 @@ async def _load(tx: Tx, index: str, print_index: str | None) -> _Found | None:
     )
 
 
-def _receipt(rt: Runtime, found: _Found, validation: Validation, *, nonce: str, now: Instant) -> str:
-    """Sign the answer; `exp` is how long software may rely on it, not when the license ends."""
+def _receipt(
+    rt: Runtime, found: _Found, validation: Validation, *, nonce: str, fingerprint: str | None, now: Instant
+) -> str:
+    """Sign the answer; `exp` is how long software may rely on it, not when the license ends.
+
+    `fingerprint_sha256` binds it to the device that asked: SHA-256 over nonce, a line feed and the fingerprint, in hex. Without
+    it one seat could answer for many devices through a relay.
+    """
+    device = hashlib.sha256(f"{nonce}\n{fingerprint}".encode()).hexdigest() if fingerprint is not None else None
     view = found.license.view
     claims: dict[str, str | int | bool | None] = {
         "iss": rt.issuer,
@@ -77,6 +87,7 @@ def _receipt(rt: Runtime, found: _Found, validation: Validation, *, nonce: str, 
         "iat": now // SECOND,
         "exp": (now + found.policy.offline_days * DAY) // SECOND,
         "nonce": nonce,
+        "fingerprint_sha256": device,
         "valid": validation.valid,
         "code": validation.code,
         "status": validation.status,

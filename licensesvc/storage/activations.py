@@ -32,10 +32,14 @@ def _activation(row: Row) -> StoredActivation:
     )
 
 
-async def live(tx: Tx, fingerprint_indexes: Sequence[str]) -> dict[tuple[int, str], StoredActivation]:
-    """The seats that these fingerprints hold now, by (license id, fingerprint index)."""
+async def live(
+    tx: Tx, license_ids: Sequence[int], fingerprint_indexes: Sequence[str]
+) -> dict[tuple[int, str], StoredActivation]:
+    """The seats that these fingerprints hold now of these licenses, by (license id, fingerprint index)."""
     rows = await tx.all(
-        f"SELECT {_COLUMNS} FROM activations WHERE fingerprint_index IN @list($1) AND released_at IS NULL",
+        f"SELECT {_COLUMNS} FROM activations"
+        " WHERE license_id IN @ints($1) AND fingerprint_index IN @list($2) AND released_at IS NULL",
+        list(license_ids),
         list(fingerprint_indexes),
     )
     found = [_activation(row) for row in rows]

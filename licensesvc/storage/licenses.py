@@ -131,17 +131,24 @@ async def add_code(tx: Tx, license_id: int, *, kind: str, code_index: str, seale
 async def sealed_code(tx: Tx, license_id: int) -> bytes:
     """The newest code of a license, sealed: its own, or the marketplace's."""
     row = await tx.one(
-        "SELECT sealed FROM license_codes WHERE license_id = $1 ORDER BY kind DESC, id DESC LIMIT 1", license_id
+        "SELECT sealed FROM license_codes WHERE license_id = $1 ORDER BY CASE kind WHEN 'own' THEN 0 ELSE 1 END, id DESC LIMIT 1",
+        license_id,
     )
     assert row is not None
     return bytes(row["sealed"])
+
+
+async def sealed_codes(tx: Tx, license_id: int) -> dict[str, bytes]:
+    """Every code of a license, sealed, by its index."""
+    rows = await tx.all("SELECT code_index, sealed FROM license_codes WHERE license_id = $1", license_id)
+    return {row["code_index"]: bytes(row["sealed"]) for row in rows}
 
 
 async def by_codes(tx: Tx, indexes: Sequence[str], *, lock: bool) -> dict[str, LoadedLicense]:
     """Load the licenses that these code indexes name, in one statement; `lock` keeps them until the commit."""
     rows = await tx.all(
         f"SELECT c.code_index, {_VIEW} FROM {_FROM} JOIN license_codes c ON c.license_id = l.id"
-        " WHERE c.code_index IN @list($1) ORDER BY l.id" + (" @lock(s)" if lock else ""),
+        " WHERE c.code_index IN @list($1) ORDER BY l.id" + (" @lock(l, s)" if lock else ""),
         list(indexes),
     )
     return {row["code_index"]: _loaded(row) for row in rows}
@@ -154,19 +161,23 @@ async def by_code(tx: Tx, index: str) -> LoadedLicense | None:
 
 async def by_public_id(tx: Tx, public_id: str, *, lock: bool = False) -> LoadedLicense | None:
     """Load a license by our id."""
-    row = await tx.one(f"SELECT {_VIEW} FROM {_FROM} WHERE l.public_id = $1" + (" @lock(s)" if lock else ""), public_id)
+    row = await tx.one(
+        f"SELECT {_VIEW} FROM {_FROM} WHERE l.public_id = $1" + (" @lock(l, s)" if lock else ""), public_id
+    )
     return _loaded(row) if row else None
 
 
 async def by_line(tx: Tx, line_ref: int, *, lock: bool = False) -> LoadedLicense | None:
     """Load the license of an order line."""
-    row = await tx.one(f"SELECT {_VIEW} FROM {_FROM} WHERE l.line_ref = $1" + (" @lock(s)" if lock else ""), line_ref)
+    row = await tx.one(
+        f"SELECT {_VIEW} FROM {_FROM} WHERE l.line_ref = $1" + (" @lock(l, s)" if lock else ""), line_ref
+    )
     return _loaded(row) if row else None
 
 
 async def by_id(tx: Tx, license_id: int, *, lock: bool = False) -> LoadedLicense:
     """Load a license that a foreign key promises."""
-    row = await tx.one(f"SELECT {_VIEW} FROM {_FROM} WHERE l.id = $1" + (" @lock(s)" if lock else ""), license_id)
+    row = await tx.one(f"SELECT {_VIEW} FROM {_FROM} WHERE l.id = $1" + (" @lock(l, s)" if lock else ""), license_id)
     assert row is not None
     return _loaded(row)
 

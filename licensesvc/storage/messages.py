@@ -114,8 +114,9 @@ class KeptAnswer(msgspec.Struct, frozen=True, kw_only=True):
     response: bytes
 
 
-async def kept_answer(tx: Tx, scope: str, key: str) -> KeptAnswer | None:
-    """Find the answer that was given under this key."""
+async def kept_answer(tx: Tx, scope: str, key: str, *, forget_before: Instant) -> KeptAnswer | None:
+    """Find the answer that was given under this key; answers older than `forget_before` are dropped first."""
+    await tx.run("DELETE FROM idempotency_keys WHERE created_at < $1", forget_before)
     row = await tx.one(
         "SELECT request_hash, status, response FROM idempotency_keys WHERE scope = $1 AND idempotency_key = $2",
         scope,
@@ -126,11 +127,8 @@ async def kept_answer(tx: Tx, scope: str, key: str) -> KeptAnswer | None:
     return KeptAnswer(request_hash=row["request_hash"], status=row["status"], response=row["response"])
 
 
-async def keep_answer(
-    tx: Tx, scope: str, key: str, answer: KeptAnswer, *, now: Instant, forget_before: Instant
-) -> None:
-    """Keep an answer under its key and drop those older than `forget_before`."""
-    await tx.run("DELETE FROM idempotency_keys WHERE created_at < $1", forget_before)
+async def keep_answer(tx: Tx, scope: str, key: str, answer: KeptAnswer, now: Instant) -> None:
+    """Keep an answer under its key."""
     await tx.run(
         "INSERT INTO idempotency_keys (scope, idempotency_key, request_hash, status, response, created_at)"
         " VALUES ($1, $2, $3, $4, $5, $6)",

@@ -111,11 +111,11 @@ async def put_buyer(tx: Tx, connection_id: int, public_id: str, buyer: Buyer, no
     return int(row["id"])
 
 
-async def insert(tx: Tx, order: StoredOrder) -> int:
-    """Add an order; its `id` field is ignored, the new internal id is returned."""
+async def insert(tx: Tx, order: StoredOrder) -> int | None:
+    """Add an order; its `id` field is ignored, the new internal id is returned; None = somebody has just added it."""
     row = await tx.one(
         "INSERT INTO orders (public_id, connection_id, order_id, order_type, buyer_id, source, order_time, received_at)"
-        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING id",
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (connection_id, order_id) DO NOTHING RETURNING id",
         order.public_id,
         order.connection_id,
         order.order_id,
@@ -125,8 +125,7 @@ async def insert(tx: Tx, order: StoredOrder) -> int:
         order.order_time,
         order.received_at,
     )
-    assert row is not None
-    return int(row["id"])
+    return int(row["id"]) if row else None
 
 
 async def update(tx: Tx, order: StoredOrder) -> None:
@@ -141,9 +140,9 @@ async def update(tx: Tx, order: StoredOrder) -> None:
 
 
 async def find(tx: Tx, connection_id: int, order_id: str) -> StoredOrder | None:
-    """Find an order by the marketplace's id."""
+    """Find an order by the marketplace's id and keep it, with all that hangs on it, until the commit."""
     row = await tx.one(
-        f"SELECT {_ORDER} FROM orders WHERE connection_id = $1 AND order_id = $2", connection_id, order_id
+        f"SELECT {_ORDER} FROM orders o WHERE connection_id = $1 AND order_id = $2 @lock(o)", connection_id, order_id
     )
     return _order(row) if row else None
 

@@ -13,7 +13,7 @@ class OutboxItem(msgspec.Struct, frozen=True, kw_only=True):
     kind: str
     subject: str
     payload: str
-    created_at: Instant
+    first_tried_at: Instant | None
     attempts: int
 
 
@@ -32,7 +32,7 @@ async def add(tx: Tx, *, kind: str, subject: str, payload: str, now: Instant) ->
 async def due(tx: Tx, *, now: Instant, limit: int) -> list[OutboxItem]:
     """Up to `limit` items whose time has come, the most overdue first."""
     rows = await tx.all(
-        "SELECT id, kind, subject, payload, created_at, attempts FROM outbox"
+        "SELECT id, kind, subject, payload, first_tried_at, attempts FROM outbox"
         " WHERE done_at IS NULL AND given_up_at IS NULL AND due_at <= $1 ORDER BY due_at, id LIMIT $2",
         now,
         limit,
@@ -43,7 +43,7 @@ async def due(tx: Tx, *, now: Instant, limit: int) -> list[OutboxItem]:
             kind=row["kind"],
             subject=row["subject"],
             payload=row["payload"],
-            created_at=row["created_at"],
+            first_tried_at=row["first_tried_at"],
             attempts=row["attempts"],
         )
         for row in rows
@@ -61,17 +61,22 @@ async def done(tx: Tx, item_id: int, now: Instant) -> None:
     await tx.run("UPDATE outbox SET done_at = $2, attempts = attempts + 1 WHERE id = $1", item_id, now)
 
 
-async def again(tx: Tx, item_id: int, *, due_at: Instant, error: str) -> None:
+async def again(tx: Tx, item_id: int, *, tried_at: Instant, due_at: Instant, error: str) -> None:
     """Record a failed attempt and when to try again."""
     await tx.run(
-        "UPDATE outbox SET attempts = attempts + 1, due_at = $2, last_error = $3 WHERE id = $1", item_id, due_at, error
+        "UPDATE outbox SET attempts = attempts + 1, first_tried_at = COALESCE(first_tried_at, CAST($2 AS bigint)),"
+        " due_at = $3, last_error = $4 WHERE id = $1 AND done_at IS NULL",
+        item_id,
+        tried_at,
+        due_at,
+        error,
     )
 
 
 async def give_up(tx: Tx, item_id: int, *, now: Instant, error: str) -> None:
     """Close an item whose retry window is over."""
     await tx.run(
-        "UPDATE outbox SET attempts = attempts + 1, given_up_at = $2, last_error = $3 WHERE id = $1",
+        "UPDATE outbox SET attempts = attempts + 1, given_up_at = $2, last_error = $3 WHERE id = $1 AND done_at IS NULL",
         item_id,
         now,
         error,

@@ -4,14 +4,17 @@ In: shapes only, no behaviour. Out: how an engine keeps these promises (`sqlite`
 
 SQL is literal text for both engines (architecture §5). What differs between them hides behind four marks, rewritten once per text:
 
-=====================  ==========================  ========================================
-written                PostgreSQL                  SQLite
-=====================  ==========================  ========================================
-``$1``                 ``$1``                      ``?1``
-``IN @list($1)``       ``= ANY($1::text[])``       ``IN (SELECT value FROM json_each(?1))``
-``IN @ints($1)``       ``= ANY($1::bigint[])``     ``IN (SELECT value FROM json_each(?1))``
-``@lock(alias)``       ``FOR UPDATE OF alias``     nothing: there is one writer
-=====================  ==========================  ========================================
+=====================  =============================  ========================================
+written                PostgreSQL                     SQLite
+=====================  =============================  ========================================
+``$1``                 ``$1``                         ``?1``
+``IN @list($1)``       ``= ANY($1::text[])``          ``IN (SELECT value FROM json_each(?1))``
+``IN @ints($1)``       ``= ANY($1::bigint[])``        ``IN (SELECT value FROM json_each(?1))``
+``@lock(a, b)``        ``FOR NO KEY UPDATE OF a, b``  nothing: there is one writer
+=====================  =============================  ========================================
+
+A lock names every joined table whose columns a decision uses: after waiting for a lock PostgreSQL reads only the locked rows anew. Locks are
+taken in one order, or two processes wait for each other: order, license (`l, s` together), supervision case.
 
 Values that cross are `int` (also instants, epoch milliseconds), `str`, `bytes`, `None`, and `list[str]` or `list[int]` for the two list marks.
 """
@@ -33,6 +36,10 @@ class StorageError(Exception):
 
 class StorageUnavailable(StorageError):
     """The database cannot be reached, is full, too busy or closed. Nothing was written; trying again later may work (HTTP 503)."""
+
+
+class Deadlocked(StorageUnavailable):
+    """Two processes waited for each other, or too long; this transaction was rolled back whole and may be repeated. The writer does."""
 
 
 class OutcomeUnknown(StorageUnavailable):

@@ -18,6 +18,7 @@ from licensesvc.storage.port import (
     ConstraintKind,
     ConstraintViolated,
     Database,
+    Deadlocked,
     Engine,
     OnBatch,
     OutcomeUnknown,
@@ -46,6 +47,7 @@ _CONSTRAINTS: Final[dict[str, ConstraintKind]] = {
 }
 # SQLSTATE classes: connection, transaction rollback (deadlock), resources (disk full), operator (shutdown, time-out), system error
 _UNAVAILABLE: Final = ("08", "40", "53", "57", "58")
+_DEADLOCKED: Final = ("40001", "40P01")  # serialization failure, deadlock
 _UNAVAILABLE_STATES: Final = (
     "25006",  # read-only transaction: this server is a standby now
     "25P03",  # idle in transaction for too long
@@ -110,6 +112,8 @@ def _translate(error: Exception) -> Exception:
         state = error.sqlstate or ""
         if kind := _CONSTRAINTS.get(state):
             return ConstraintViolated(kind, error.constraint_name or error.column_name or "")
+        if state in _DEADLOCKED:
+            return Deadlocked(f"{type(error).__name__}: {error.args[0]}")
         if state.startswith(_UNAVAILABLE) or state in _UNAVAILABLE_STATES:
             return StorageUnavailable(f"{type(error).__name__}: {error.args[0]}")
     elif isinstance(error, OSError | asyncpg.InternalClientError) or _is_gone(error):
@@ -121,7 +125,7 @@ def _translate(error: Exception) -> Exception:
 def _dialect(sql: str) -> str:
     sql = re.sub(r"IN @list\((\$\d+)\)", r"= ANY(\1::text[])", sql)
     sql = re.sub(r"IN @ints\((\$\d+)\)", r"= ANY(\1::bigint[])", sql)
-    return re.sub(r"@lock\((\w+)\)", r"FOR UPDATE OF \1", sql)
+    return re.sub(r"@lock\(([\w, ]+)\)", r"FOR NO KEY UPDATE OF \1", sql)
 
 
 class _PostgresTx:

@@ -71,7 +71,7 @@ async def open_sqlite(
     # aiosqlite writes every statement with its values to its debug log
     logging.getLogger("aiosqlite").setLevel(logging.INFO)
     async with AsyncExitStack() as opened:
-        with Guard(_translate):
+        with Guard(translate):
             _create(path)
             writing = await _connect(opened, path, "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON")
             reading = [await _connect(opened, path, "query_only=ON", "wal_autocheckpoint=0") for _ in range(readers)]
@@ -91,7 +91,8 @@ async def _connect(opened: AsyncExitStack, path: Path, *pragmas: str) -> aiosqli
     return connection
 
 
-def _translate(error: Exception) -> Exception:
+def translate(error: Exception) -> Exception:
+    """What the port calls an error of SQLite; others stay as they are."""
     if isinstance(error, OSError):
         return StorageUnavailable(str(error))
     code = getattr(error, "sqlite_errorcode", 0)
@@ -105,35 +106,41 @@ def _translate(error: Exception) -> Exception:
 @cache
 def _dialect(sql: str) -> str:
     sql = re.sub(r"IN @(?:list|ints)\((\$\d+)\)", r"IN (SELECT value FROM json_each(\1))", sql)
-    return re.sub(r"\$(\d+)", r"?\1", re.sub(r"@lock\(\w+\)", "", sql))
+    return re.sub(r"\$(\d+)", r"?\1", re.sub(r"@lock\([\w, ]+\)", "", sql))
 
 
 def _values(args: Sequence[Any]) -> Sequence[Any]:
     return [json.dumps(arg) if isinstance(arg, list) else arg for arg in args]
 
 
-class _SqliteTx:
+class SqliteTx:
+    """One transaction on one connection; see `Tx`."""
+
     engine: Engine = "sqlite"
 
     def __init__(self, connection: aiosqlite.Connection, chain: str) -> None:
         self.chain = chain
-        self.guard = Guard(_translate)
+        self.guard = Guard(translate)
         self._connection = connection
 
     async def one(self, sql: str, /, *args: Any) -> Row | None:
+        """As `Tx.one`."""
         rows = await self.all(sql, *args)
         return rows[0] if rows else None
 
     async def all(self, sql: str, /, *args: Any) -> Sequence[Row]:
+        """As `Tx.all`."""
         with self.guard:
             return list(await self._connection.execute_fetchall(_dialect(sql), _values(args)))
 
     async def run(self, sql: str, /, *args: Any) -> int:
+        """As `Tx.run`."""
         with self.guard:
             cursor = await self._connection.execute(_dialect(sql), _values(args))
         return max(cursor.rowcount, 0)
 
     async def many(self, sql: str, rows: Sequence[Sequence[Any]], /) -> None:
+        """As `Tx.many`."""
         with self.guard:
             await self._connection.executemany(_dialect(sql), rows)
 
@@ -144,10 +151,10 @@ class _SqliteSession:
     def __init__(self, connection: aiosqlite.Connection, chain: str) -> None:
         self._connection = connection
         self._chain = chain
-        self._tx = _SqliteTx(connection, chain)
+        self._tx = SqliteTx(connection, chain)
 
     async def begin(self) -> Tx:
-        self._tx = _SqliteTx(self._connection, self._chain)
+        self._tx = SqliteTx(self._connection, self._chain)
         with self._tx.guard:
             if self._connection.in_transaction:  # its ROLLBACK failed
                 await self._connection.rollback()
@@ -162,7 +169,7 @@ class _SqliteSession:
             if error.sqlite_errorcode & _PRIMARY == sqlite3.SQLITE_IOERR:
                 # the commit may be whole in the WAL and return after a crash
                 raise OutcomeUnknown(str(error)) from None
-            raise _translate(error) from None
+            raise translate(error) from None
 
     async def rollback(self) -> None:
         with suppress(sqlite3.Error):
@@ -198,7 +205,7 @@ class _SqliteDatabase:
                 connection = await self._idle.get()
         except TimeoutError:
             raise StorageUnavailable(f"no read connection became free in {READER_WAIT_S} s") from None
-        tx = _SqliteTx(connection, self._chain)
+        tx = SqliteTx(connection, self._chain)
         try:
             with tx.guard:
                 await connection.execute_fetchall("BEGIN")

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol
 
-from licensesvc.storage.port import C, OnBatch, R, StorageUnavailable, T, Tx, Verb
+from licensesvc.storage.port import C, Deadlocked, OnBatch, R, StorageUnavailable, T, Tx, Verb
 
 BATCH_LIMIT = 256  # commands in one transaction
+DEADLOCK_TRIES = 3  # of one command alone
 QUEUE_LIMIT = 4_096  # commands waiting; one more is refused at once, it would be answered too late anyway
 
 
@@ -147,23 +148,26 @@ class Writer:
                 jobs.append(self._waiting.popleft())
         return jobs
 
-    async def _serve(self, jobs: Sequence[_Job]) -> None:
+    async def _serve(self, jobs: Sequence[_Job], tries: int = 1) -> None:
         """One transaction for all of `jobs`; if it is refused, one for each, so that only the bad one fails."""
         jobs = [job for job in jobs if not job.answer.cancelled()]
         if not jobs:
             return
         try:
             answers = await self._transact(jobs)
-        except (
-            StorageUnavailable
-        ) as error:  # not the fault of any one of them, and a COMMIT of unknown outcome must not be repeated
-            answers = [(job, error) for job in jobs]
         except Exception as error:  # noqa: BLE001 - handed to its caller, whatever it is
-            if len(jobs) > 1:
+            if isinstance(error, StorageUnavailable) and not isinstance(error, Deadlocked):
+                # not the fault of any one of them, and a COMMIT of unknown outcome must not be repeated
+                answers = [(job, error) for job in jobs]
+            elif len(jobs) > 1:
                 for job in jobs:
                     await self._serve([job])
                 return
-            answers = [(jobs[0], error)]
+            elif isinstance(error, Deadlocked) and tries < DEADLOCK_TRIES:
+                await self._serve(jobs, tries + 1)
+                return
+            else:
+                answers = [(jobs[0], error)]
         for job, result in answers:
             job.finish(result)
 

@@ -10,6 +10,9 @@ from litestar.types import HTTPScope, Receive, Scope, Send
 IPV6_PREFIX: Final = 64
 """Bits of an IPv6 address that one customer of a provider has for themselves."""
 
+DROPPED_BYTES: Final = 2 * 1024 * 1024
+"""Read of a body beyond its limit."""
+
 
 class BodyTooLarge(Exception):
     """More bytes than this endpoint reads."""
@@ -38,7 +41,10 @@ async def only_http(scope: Scope, send: Send) -> HTTPScope | None:
 
 
 async def read_body(receive: Receive, limit: int) -> bytes:
-    """Read the whole body, at most `limit` bytes; raises BodyTooLarge, ClientGone."""
+    """Read the whole body, at most `limit` bytes; raises BodyTooLarge, ClientGone.
+
+    What is too large is read on and dropped for a while: a client that is still sending when it is answered may lose the answer.
+    """
     chunks: list[bytes] = []
     size = 0
     while True:
@@ -47,11 +53,15 @@ async def read_body(receive: Receive, limit: int) -> bytes:
             raise ClientGone
         chunk = message["body"]
         size += len(chunk)
+        complete = not message["more_body"]
         if size > limit:
-            raise BodyTooLarge
-        if not message["more_body"]:
+            if complete or size > limit + DROPPED_BYTES:
+                raise BodyTooLarge
+            chunks.clear()
+        elif complete:
             return chunk if not chunks else b"".join((*chunks, chunk))
-        chunks.append(chunk)
+        else:
+            chunks.append(chunk)
 
 
 async def answer(send: Send, status: int, body: bytes, headers: Sequence[tuple[bytes, bytes]]) -> None:

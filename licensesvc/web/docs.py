@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-from litestar import Request, Router, get
+from litestar import Request, Response, Router, get
 from litestar.datastructures import ResponseHeader
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin
 from litestar.openapi.spec import Components, License, SecurityScheme, Tag
 from litestar.params import FromPath
-from litestar.static_files import create_static_files_router
 
 from licensesvc import __version__
 from licensesvc.web.problems import TABLE, Refusal
@@ -22,6 +21,12 @@ from licensesvc.web.problems import TABLE, Refusal
 ADMIN_SCHEME: Final = "adminToken"
 
 _STATIC: Final = Path(__file__).parent / "static"
+_MEDIA_TYPES: Final = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8"}
+_FILES: Final = {
+    path.name: (_MEDIA_TYPES[path.suffix], path.read_bytes())
+    for path in sorted(_STATIC.iterdir())
+    if path.suffix in _MEDIA_TYPES
+}
 _PAGE: Final = b"""<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -47,6 +52,16 @@ class _Page(OpenAPIRenderPlugin):
         return _PAGE
 
 
+@get("/static/{name:str}", include_in_schema=False)
+async def static_file(name: FromPath[str]) -> Response[bytes]:
+    """Return one of the page's files; the framework's own router answers 500 to names that no file system takes."""
+    found = _FILES.get(name)
+    if found is None:
+        raise Refusal("NOT_FOUND", "the page has no such file")
+    media_type, content = found
+    return Response(content, media_type=media_type, headers={"cache-control": "public, max-age=3600"})
+
+
 class ProblemKind(msgspec.Struct, frozen=True, kw_only=True):
     """What all problems of one type share."""
 
@@ -69,7 +84,7 @@ def openapi_config() -> OpenAPIConfig:
     router = Router(
         "/schema",
         route_handlers=[
-            create_static_files_router("/static", directories=[_STATIC], include_in_schema=False),
+            static_file,
         ],
         response_headers=[ResponseHeader(name=name, value=value) for name, value in _HEADERS.items()],
         include_in_schema=False,

@@ -124,7 +124,7 @@ def problem_response(request: Request[Any, Any, Any], error: Exception) -> Respo
     kind = TABLE[refusal.code]
     name = request_id(request.scope)
     if kind.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        _log.error("request failed", code=refusal.code, request_id=name, exc_info=error)
+        _log.error("request failed", problem=refusal.code, request_id=name, exc_info=error)
     document = Problem(
         type=f"/problems/{refusal.code.lower().replace('_', '-')}",
         title=kind.title,

@@ -108,12 +108,11 @@ async def test_the_same_name_or_mapping_twice_is_a_conflict(site: Site, kind: st
 
 async def test_a_policy_is_shown_as_it_was_made(site: Site):
     body = {
-        "name": "floating",
+        "name": "half a year",
         "term": "PERIOD",
         "period": {"unit": "MONTH", "count": 6},
         "seats": 5,
-        "binding": "FLOATING",
-        "lease_seconds": 600,
+        "binding": "NODE_LOCKED",
         "entitlements": ["export", "api"],
         "license_field": "DOCUMENT",
     }
@@ -131,11 +130,15 @@ async def test_a_policy_is_shown_as_it_was_made(site: Site):
         {"term": "PERIOD"},
         {"term": "PERPETUAL", "seats": 0},
         {"term": "PERPETUAL", "binding": "FLOATING"},
+        {"term": "PERPETUAL", "binding": "FLOATING", "lease_seconds": 600},
+        {"term": "PERPETUAL", "grace_days": 7},
         {"term": "PERPETUAL", "entitlements": ["A"]},
         {"term": "PERIOD", "period": {"unit": "YEAR", "count": 101}},
     ],
 )
-async def test_a_policy_that_contradicts_itself_is_refused(site: Site, change: dict[str, object]):
+async def test_a_policy_that_contradicts_itself_or_promises_what_no_door_serves_is_refused(
+    site: Site, change: dict[str, object]
+):
     response = await site.owner.post("/admin/v1/policies", json={"name": "p", **change})
 
     assert (response.status_code, response.json()["code"]) == (422, "INVALID_PARAMETER")
@@ -169,5 +172,5 @@ async def test_every_change_leaves_an_audit_event_of_the_token(site: Site):
     kinds = await site.audit_kinds()
 
     assert kinds[3:7] == ["connection.created", "policy.created", "product.created", "connection.changed"]
-    assert set(kinds[7:]) == {"order.received", "supervision.started", "license.issued"}
+    assert set(kinds[7:]) == {"order.received", "supervision.started", "license.issued", "license.document_prepared"}
     assert site.rt.clock() == START

@@ -100,7 +100,7 @@ async def test_whoever_loses_a_race_between_processes_is_told_to_come_back(site:
 
     async def meanwhile_another_process_kept_its_answer(tx):
         kept = KeptAnswer(request_hash="h", status=201, response=b"")
-        await messages.keep_answer(tx, "tok", "k", kept, now=START, forget_before=0)
+        await messages.keep_answer(tx, "tok", "k", kept, START)
         return Answer(status=201, body=b"{}")
 
     with pytest.raises(InProgress):

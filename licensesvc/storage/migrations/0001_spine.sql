@@ -67,6 +67,7 @@ CREATE TABLE orders (
   received_at @int NOT NULL,
   UNIQUE (connection_id, order_id)
 )@strict;
+CREATE INDEX orders_by_order_id ON orders (order_id, id);
 
 CREATE TABLE order_lines (
   id @id,
@@ -95,7 +96,7 @@ CREATE TABLE licenses (
   code_hint TEXT NOT NULL,
   created_at @int NOT NULL
 )@strict;
-CREATE INDEX licenses_by_order ON licenses (connection_id, order_id);
+CREATE INDEX licenses_by_order ON licenses (order_id, id);
 
 CREATE TABLE license_states (
   license_id @int PRIMARY KEY REFERENCES licenses (id),
@@ -163,6 +164,7 @@ CREATE TABLE supervision_cases (
   settlement_month TEXT,
   created_at @int NOT NULL
 )@strict;
+CREATE INDEX supervision_cases_by_node ON supervision_cases (node, id);
 
 CREATE TABLE supervision_events (
   id @id,
@@ -213,6 +215,7 @@ CREATE TABLE signature_failures (
   locked_until @int,
   PRIMARY KEY (credential_id, address)
 )@strict;
+CREATE INDEX signature_failures_by_age ON signature_failures (last_at);
 
 CREATE TABLE admin_tokens (
   id @id,
@@ -234,6 +237,7 @@ CREATE TABLE idempotency_keys (
   created_at @int NOT NULL,
   PRIMARY KEY (scope, idempotency_key)
 )@strict;
+CREATE INDEX idempotency_keys_by_age ON idempotency_keys (created_at);
 
 CREATE TABLE messages (
   id @id,
@@ -262,6 +266,7 @@ CREATE TABLE outbox (
   created_at @int NOT NULL,
   due_at @int NOT NULL,
   attempts @int NOT NULL DEFAULT 0,
+  first_tried_at @int,
   last_error TEXT,
   done_at @int,
   given_up_at @int

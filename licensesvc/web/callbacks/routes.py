@@ -18,7 +18,7 @@ from licensesvc.domain.instants import MINUTE, Instant
 from licensesvc.marketplace.huawei import callbacks, signature_v1, signature_v2
 from licensesvc.marketplace.huawei.result_codes import CallbackCode
 from licensesvc.marketplace.huawei.wire import SignatureRefused, query_parameters
-from licensesvc.services.get_license import Delivered, get_license, test_delivery
+from licensesvc.services.get_license import Delivered, get_license, rehearsed_delivery
 from licensesvc.services.interface_messages import Callback, keep_callback, masked
 from licensesvc.services.notify_order import notify_order
 from licensesvc.services.open_connection import CallbackDoor, callback_door
@@ -32,9 +32,11 @@ MAX_BODY_BYTES: Final = 64 * 1024
 V1_WINDOW: Final = 15 * MINUTE
 """How far `timeStamp` may lie from our clock; the documentation names no figure (spec §4.1.1)."""
 PATIENCE_S: Final = 3.0
-"""How long a call waits for its effect, or for a duplicate in flight, before it answers "in progress"; the caller's limit is 5 s."""
-UNPROVEN_AT_ONCE: Final = 16
-"""Messages of unproven senders that may wait to be stored; a flood beyond is not kept, so it cannot hold up honest writes."""
+"""How long a call waits for the database, its effect or a duplicate in flight before it answers "in progress"; the caller's limit is 5 s."""
+RECORD_PATIENCE_S: Final = 0.5
+"""How long an answer waits for its message to be stored; a slower one is stored after it."""
+UNPROVEN_PER_MINUTE: Final = 60
+"""Messages of unproven senders that are stored; a flood beyond is not, so it cannot hold up honest writes."""
 
 _log = structlog.get_logger(__name__)
 
@@ -46,11 +48,26 @@ class _Said(msgspec.Struct, kw_only=True):
     """One call while it is served: what becomes its message."""
 
     received_at: Instant
+    door: CallbackDoor | None = None
     activity: str = ""
     order_id: str | None = None
     request: str = ""
     authenticated_at: Instant | None = None
     detail: str | None = None
+
+
+class _Quota:
+    """Admits `UNPROVEN_PER_MINUTE` in each minute."""
+
+    def __init__(self) -> None:
+        self._minute = 0
+        self._admitted = 0
+
+    def admit(self, now: Instant) -> bool:
+        if now // MINUTE != self._minute:
+            self._minute, self._admitted = now // MINUTE, 0
+        self._admitted += 1
+        return self._admitted <= UNPROVEN_PER_MINUTE
 
 
 def callback_routes(rt: Runtime, worker: OutboxWorker) -> list[ASGIRouteHandler]:
@@ -66,7 +83,7 @@ class CallbackEndpoint:
     def __init__(self, rt: Runtime, worker: OutboxWorker) -> None:
         self._rt = rt
         self._worker = worker
-        self._unproven = asyncio.Semaphore(UNPROVEN_AT_ONCE)
+        self._unproven = _Quota()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one call; nothing that a caller sends makes this raise."""
@@ -74,27 +91,24 @@ class CallbackEndpoint:
         if http is None:
             return
         said = _Said(received_at=self._rt.clock())
-        door: CallbackDoor | None = None
         try:
-            door = await callback_door(self._rt, http["path"].strip("/"))
-            code, body = await self._serve(door, http, receive, said)
+            code, body = await self._serve(http, receive, said)
         except ClientGone:
             return
-        except StorageError as error:
-            _log.warning("storage_failed", error=str(error))
-            code, body = _refusal(CallbackCode.INTERNAL_ERROR, None)
         headers = [_JSON]
-        if door is not None:
-            headers.append((_BODY_SIGN, signature_v1.body_sign(body, door.access_key).encode()))
-        await self._keep(door, said, code, body, client_address(http))
+        if said.door is not None:
+            headers.append((_BODY_SIGN, signature_v1.body_sign(body, said.door.access_key).encode()))
+        keeping = asyncio.create_task(self._keep(said, code, body, client_address(http)))
+        await asyncio.wait({keeping}, timeout=RECORD_PATIENCE_S)
         await answer(send, 200, body, headers)
 
-    async def _serve(
-        self, door: CallbackDoor | None, scope: HTTPScope, receive: Receive, said: _Said
-    ) -> tuple[CallbackCode, bytes]:
+    async def _serve(self, scope: HTTPScope, receive: Receive, said: _Said) -> tuple[CallbackCode, bytes]:
         try:
             async with asyncio.timeout(PATIENCE_S):
-                body = await self._carry_out(door, scope, receive, said)
+                said.door = await callback_door(self._rt, scope["path"].strip("/"))
+                body = await self._carry_out(said.door, scope, receive, said)
+        except ClientGone:
+            raise
         except SignatureRefused as refused:
             said.detail = refused.reason
             return _refusal(CallbackCode.UNAUTHENTICATED, None)
@@ -111,7 +125,11 @@ class CallbackEndpoint:
             said.detail = error.message
             return _refusal(CallbackCode.INTERNAL_ERROR, error.message)
         except StorageError as error:
+            _log.warning("storage_failed", error=str(error))
             said.detail = str(error)
+            return _refusal(CallbackCode.INTERNAL_ERROR, None)
+        except Exception:  # noqa: BLE001 - the marketplace knows this code, not a problem document
+            _log.exception("callback_failed", activity=said.activity)
             return _refusal(CallbackCode.INTERNAL_ERROR, None)
         return CallbackCode.SUCCESS, body
 
@@ -137,7 +155,7 @@ class CallbackEndpoint:
             said.detail = "timeStamp is Beijing time, UTC is documented"
         call = callbacks.parse_get_license(verified.parameters)
         delivered: Delivered = (
-            test_delivery(self._rt, call) if call.test else await get_license(self._rt, connection, call)
+            rehearsed_delivery(self._rt, call) if call.test else await get_license(self._rt, connection, call)
         )
         return callbacks.get_license_success(delivered.license, delivered.instance_id)
 
@@ -152,11 +170,9 @@ class CallbackEndpoint:
         self._worker.wake()
         return callbacks.result(CallbackCode.SUCCESS)
 
-    async def _keep(
-        self, door: CallbackDoor | None, said: _Said, code: CallbackCode, body: bytes, address: str
-    ) -> None:
+    async def _keep(self, said: _Said, code: CallbackCode, body: bytes, address: str) -> None:
         message = Callback(
-            connection_id=door.connection.id if door else None,
+            connection_id=said.door.connection.id if said.door else None,
             activity=said.activity,
             order_id=said.order_id,
             authenticated_at=said.authenticated_at,
@@ -168,11 +184,8 @@ class CallbackEndpoint:
             address=address,
         )
         try:
-            if said.authenticated_at is not None:
+            if said.authenticated_at is not None or (said.door is not None and self._unproven.admit(said.received_at)):
                 await keep_callback(self._rt, message)
-            elif not self._unproven.locked():
-                async with self._unproven:
-                    await keep_callback(self._rt, message)
         except StorageError as error:  # the effect stands or falls by itself; only its record is lost
             _log.warning("message_not_kept", activity=said.activity, error=str(error))
 

@@ -77,7 +77,11 @@ class ValidateRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
 
 class ValidateAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """`valid` decides; `code` says why, `receipt` (JWS, typ `receipt+jwt`) may be relied on until its `exp`."""
+    """`valid` decides; `code` says why, `receipt` (JWS, typ `receipt+jwt`) may be relied on until its `exp`.
+
+    Software checks in the receipt: `nonce` is the one it sent, and `fingerprint_sha256` is SHA-256 over that nonce, a line feed and its own
+    fingerprint, in hex.
+    """
 
     valid: bool
     code: str
@@ -106,7 +110,12 @@ class ActivationAnswer(msgspec.Struct, frozen=True, kw_only=True):
     seats_taken: int
 
 
-@post("/licenses/document", status_code=200, operation_id="getSignedLicense", responses=problems("LICENSE_NOT_FOUND"))
+@post(
+    "/licenses/document",
+    status_code=200,
+    operation_id="getSignedLicense",
+    responses=problems("LICENSE_NOT_FOUND", "ILLEGAL_LICENSE_STATE"),
+)
 async def document(data: JSONBody[DocumentRequest], runtime: NamedDependency[Runtime]) -> DocumentAnswer:
     """Return the signed license of a code."""
     public_id = await license_of_code(runtime, data.code)

@@ -66,6 +66,8 @@ class CompatibleEndpoint:
             if not _is_json(scope):
                 return openapi.failure(OpenApiCode.CONTENT_TYPE_NOT_SUPPORTED)
             return 200, await self._call(caller, body)
+        except ClientGone:
+            raise
         except BodyTooLarge:
             return openapi.failure(OpenApiCode.BAD_REQUEST)
         except SignatureRefused as refused:

@@ -1,12 +1,13 @@
 """The calls of the compatible API and their URIs (spec §§1.3, 1.4)."""
 
 from datetime import UTC
+from typing import Final
 
 from litestar import asgi
 from litestar.handlers import ASGIRouteHandler
 
 from licensesvc.domain.connection import Connection
-from licensesvc.domain.instants import Instant, format_stamp, parse_stamp
+from licensesvc.domain.instants import DAY, LAST_INSTANT, Instant, format_stamp, parse_stamp
 from licensesvc.domain.license import PERPETUAL_WIRE_EXPIRY, ExpirySource
 from licensesvc.marketplace.huawei import openapi
 from licensesvc.services.activate import Activate, activate
@@ -18,6 +19,8 @@ from licensesvc.storage.licenses import LoadedLicense
 from licensesvc.web.openapi_compat.endpoint import Call, CompatibleEndpoint
 
 ROOT = "/api/mkp-openapi-public/global"
+LAST_ON_THE_WIRE: Final[Instant] = LAST_INSTANT - DAY
+"""Whoever means "for ever" enters the last instant there is; in zones ahead of UTC it lies beyond the year 9999."""
 
 
 def compatible_routes(rt: Runtime, gate: SoftwareGate) -> list[ASGIRouteHandler]:
@@ -77,7 +80,7 @@ def _expire_time(connection: Connection, loaded: LoadedLicense) -> str:
 
 
 def _stamp(connection: Connection, instant: Instant | None) -> str:
-    return format_stamp(instant, connection.wire) if instant is not None else ""
+    return format_stamp(min(instant, LAST_ON_THE_WIRE), connection.wire) if instant is not None else ""
 
 
 def _amount(loaded: LoadedLicense) -> int:

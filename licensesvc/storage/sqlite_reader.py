@@ -4,26 +4,24 @@ In: one read-only connection behind the port. Out: writing and checkpointing, wh
 this connection can do neither, not even when it is closed.
 """
 
+import os
 import sqlite3
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from urllib.parse import quote
 
 import aiosqlite
 
-from licensesvc.app import open_database
-from licensesvc.settings import Settings
 from licensesvc.storage.port import C, Database, Engine, R, StorageUnavailable, T, Tx, Verb
-from licensesvc.storage.sqlite import BUSY_TIMEOUT_S, _SqliteTx, _translate
+from licensesvc.storage.sqlite import BUSY_TIMEOUT_S, SqliteTx, translate
 from licensesvc.storage.writer import Guard
 
 
-async def open_reader(settings: Settings) -> Database:
-    """Open the database that the settings name; writing to a SQLite file through it raises StorageUnavailable."""
-    if settings.database_url:
-        return await open_database(settings)
-    with Guard(_translate):
+async def open_sqlite_reader(path: Path) -> Database:
+    """Open an existing database file; writing through it raises StorageUnavailable, and so does opening one that is not there."""
+    with Guard(translate):
         connection = await aiosqlite.connect(
-            f"file:{quote(str(settings.database_file.absolute()))}?mode=ro",
+            f"file:{quote(os.path.abspath(path))}?mode=ro",  # noqa: ASYNC240, PTH100 - asks for the working directory, no file
             uri=True,
             isolation_level=None,
             timeout=BUSY_TIMEOUT_S,
@@ -41,7 +39,7 @@ class _SqliteReader:
         self._connection = connection
 
     async def read(self, fn: Callable[[Tx], Awaitable[T]], /) -> T:
-        tx = _SqliteTx(self._connection, chain="")
+        tx = SqliteTx(self._connection, chain="")
         with tx.guard:
             await self._connection.execute_fetchall("BEGIN")
         try:

@@ -1,0 +1,19 @@
+"""`periodType` and `periodNumber` (spec §§1.6, 2.2), which several calls carry."""
+
+from typing import Final
+
+from licensesvc.domain.errors import InvalidParameter
+from licensesvc.domain.instants import PeriodUnit
+from licensesvc.domain.policy import Period
+
+_UNITS: Final = {"year": PeriodUnit.YEAR, "month": PeriodUnit.MONTH, "day": PeriodUnit.DAY}
+
+
+def period_of(period_type: str | None, period_number: int | None) -> Period | None:
+    """Read the two fields; None unless both are there. Raises InvalidParameter."""
+    if not period_type or period_number is None:
+        return None
+    unit = _UNITS.get(period_type.lower())
+    if unit is None:
+        raise InvalidParameter("periodType is not year, month or day")
+    return Period(unit=unit, count=period_number)
