@@ -6,6 +6,7 @@ import shlex
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 import structlog
 from litestar import Litestar
@@ -146,7 +147,8 @@ def create_app(rt: Runtime, settings: Settings, *, outbox: bool = True) -> Lites
     background = {"vault": resealer.run}
     if outbox:
         follower = KeyFollower(rt, settings.signing_keys_file, settings.vault_keys_file)
-        background |= {"outbox": worker.run, "keys": follower.run, "housekeeping": Housekeeping(rt, settings).run}
+        housekeeping = Housekeeping(rt, settings, partial(open_reader, settings))
+        background |= {"outbox": worker.run, "keys": follower.run, "housekeeping": housekeeping.run}
 
     @asynccontextmanager
     async def working(_app: Litestar) -> AsyncIterator[None]:
