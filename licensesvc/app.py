@@ -6,6 +6,7 @@ import shlex
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -160,7 +161,7 @@ def create_app(
     readiness: Readiness | None = None,
     tracing: "Tracing | None" = None,
 ) -> Litestar:
-    """Put the application together; its lifespan runs the outbox, unless a command uses it for a moment."""
+    """Put the application together; its lifespan does the background work, without the outbox where a command uses it for a moment."""
     ready = readiness or create_readiness(rt, settings)
     gate = SoftwareGate(rt, settings.lock_scope)
     limiter = Limiter(
@@ -173,21 +174,16 @@ def create_app(
     )
     client = MarketplaceClient(around=tracing.call) if tracing else MarketplaceClient()
     worker = OutboxWorker(rt, client, _mailer(settings))
-    follower = KeyFollower(rt, settings.signing_keys_file, settings.vault_keys_file)
     resealer = VaultResealer(rt, settings.vault_keys_file)
-    background = {
-        "outbox": worker.run,
-        "keys": follower.run,
-        "vault": resealer.run,
-        "housekeeping": Housekeeping(rt, settings).run,
-    }
+    background = {"vault": resealer.run}
+    if outbox:
+        follower = KeyFollower(rt, settings.signing_keys_file, settings.vault_keys_file)
+        housekeeping = Housekeeping(rt, settings, partial(open_reader, settings))
+        background |= {"outbox": worker.run, "keys": follower.run, "housekeeping": housekeeping.run}
 
     @asynccontextmanager
     async def working(_app: Litestar) -> AsyncIterator[None]:
         await gate.load()
-        if not outbox:
-            yield
-            return
         async with client:
             tasks = [asyncio.create_task(run(), name=name) for name, run in background.items()]
             for task in tasks:

@@ -180,6 +180,8 @@ class _Check:
                 self._header = part
                 _check_schema(part)
             case KeyFile():
+                if part.name not in KEY_FILES:
+                    raise ArchiveDamaged("it holds a key file of another name")
                 self._files.append(part.name)
             case Rows():
                 self._check_rows(part)

@@ -5,7 +5,8 @@ In: when something is due, which backups stay. Out: how a backup is made (`backu
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -19,7 +20,7 @@ from licensesvc.services.runtime import Runtime
 from licensesvc.settings import Settings
 from licensesvc.signing.agefile import recipient
 from licensesvc.signing.privatefiles import LooseFile, private_directory
-from licensesvc.storage.port import StorageError
+from licensesvc.storage.port import Database, StorageError
 
 EVERY_S: Final = 60.0
 """How often the server looks whether something is due; also how long after its start it looks first."""
@@ -32,10 +33,14 @@ _log = structlog.get_logger(__name__)
 
 
 class Housekeeping:
-    """Looks every minute; raises UnusableRecipient or LooseFile at once when the settings cannot work."""
+    """Looks every minute; raises UnusableRecipient or LooseFile at once when the settings cannot work.
 
-    def __init__(self, rt: Runtime, settings: Settings) -> None:
+    `open_reader` opens the database once more for each backup, which would keep a reader from the requests for long.
+    """
+
+    def __init__(self, rt: Runtime, settings: Settings, open_reader: Callable[[], Awaitable[Database]]) -> None:
         self._rt = rt
+        self._open_reader = open_reader
         self._settings = settings
         self._pruned_at: Instant | None = None
         self._failed_at: Instant | None = None
@@ -69,7 +74,11 @@ class Housekeeping:
         settings = self._settings
         target = Path(settings.backup_dir) / f"{_prefix(settings)}{to_datetime(now).strftime(_STAMP)}.age"
         try:
-            figures = await back_up(self._rt, settings.data, target, self._recipients)
+            db = await self._open_reader()
+            try:
+                figures = await back_up(replace(self._rt, db=db), settings.data, target, self._recipients)
+            finally:
+                await db.close()
             await asyncio.to_thread(_remove, [path for _, path in backups(settings)[: -settings.backup_keep]])
         except (BackupImpossible, StorageError, LooseFile, OSError) as error:
             self._failed_at = now

@@ -1,11 +1,13 @@
 """What a server does by itself: backups when they are due, the newest kept, failures tried again and told."""
 
 import asyncio
+from dataclasses import replace
+from functools import partial
 
 import pytest
 from pyrage.x25519 import Identity
 
-from licensesvc.app import create_app, open_runtime
+from licensesvc.app import create_app, open_reader, open_runtime
 from licensesvc.cli.checks import State, _backups
 from licensesvc.domain.instants import DAY, HOUR, MINUTE
 from licensesvc.services import housekeeping
@@ -33,8 +35,7 @@ async def house(tmp_path):
     )
     clock = Clock()
     async with open_runtime(settings) as rt:
-        object.__setattr__(rt, "clock", clock)
-        yield Housekeeping(rt, settings), settings, clock
+        yield Housekeeping(replace(rt, clock=clock), settings, partial(open_reader, settings)), settings, clock
 
 
 async def test_a_backup_is_made_when_it_is_due_and_only_then(house):

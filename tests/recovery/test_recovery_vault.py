@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
@@ -67,8 +68,7 @@ async def test_everything_is_sealed_anew_and_the_old_key_goes_after_the_overlap(
     assert await resealer.work_once() == 0
     assert 1 in vault.load(settings.vault_keys_file).created_at  # not before every process has noticed
     later = now() + OVERLAP
-    object.__setattr__(rt, "clock", lambda: later)
-    await resealer.work_once()
+    await VaultResealer(replace(rt, clock=lambda: later), settings.vault_keys_file).work_once()
     assert list(vault.load(settings.vault_keys_file).created_at) == [2]
     assert await rt.db.read(lambda tx: unopenable(tx, rt.vault)) == []
     assert (await audit_database(rt)).clean
@@ -106,9 +106,8 @@ async def test_a_value_that_does_not_open_keeps_the_old_key(opened):
     resealer = await rotated(rt, settings)
     await resealer.work_once()
     later = now() + OVERLAP
-    object.__setattr__(rt, "clock", lambda: later)
 
-    assert await resealer.work_once() == 0
+    assert await VaultResealer(replace(rt, clock=lambda: later), settings.vault_keys_file).work_once() == 0
     assert list(vault.load(settings.vault_keys_file).created_at) == [1, 2]
 
 
