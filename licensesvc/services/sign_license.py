@@ -11,7 +11,7 @@ import msgspec
 from licensesvc.domain.audit import AuditEvent
 from licensesvc.domain.errors import IllegalLicenseState
 from licensesvc.domain.instants import SECOND, Instant
-from licensesvc.domain.license import ExpirySource, LicenseStatus, status_at
+from licensesvc.domain.license import ExpirySource, LicenseState
 from licensesvc.domain.policy import Policy
 from licensesvc.services.runtime import Runtime
 from licensesvc.signing import envelope
@@ -20,9 +20,7 @@ from licensesvc.storage.documents import StoredDocument
 from licensesvc.storage.licenses import LoadedLicense
 from licensesvc.storage.port import Tx
 
-_OUT_OF_USE: Final = frozenset(
-    {LicenseStatus.REVOKED, LicenseStatus.RELEASED, LicenseStatus.SUSPENDED, LicenseStatus.FROZEN}
-)
+_OVER: Final = frozenset({LicenseState.REVOKED, LicenseState.RELEASED})
 
 
 class SignedLicense(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,7 +37,7 @@ async def signed_license(rt: Runtime, public_id: str) -> SignedLicense:
 
     IllegalLicenseState while the license is revoked, released, suspended or frozen: a document would work offline on.
     """
-    document = await rt.db.read(lambda tx: _current(tx, public_id, rt.clock()))
+    document = await rt.db.read(lambda tx: _current(tx, public_id))
     if document is None:
         document = await rt.db.write(lambda tx: _renewed(tx, rt, public_id))
     return await _signed(rt, public_id, document)
@@ -91,12 +89,11 @@ async def _first(tx: Tx, public_id: str) -> StoredDocument:
     return first
 
 
-async def _current(tx: Tx, public_id: str, now: Instant) -> StoredDocument | None:
+async def _current(tx: Tx, public_id: str) -> StoredDocument | None:
     """The newest revision, if it still tells the facts."""
     loaded = await licenses.by_public_id(tx, public_id)
     assert loaded is not None
-    if status_at(loaded.view, now) in _OUT_OF_USE:
-        raise IllegalLicenseState
+    _check_use(loaded)
     newest = await documents.latest(tx, loaded.view.id)
     if newest is None or newest.facts != _encode(_facts(loaded, await licenses.policy_of(tx, loaded.view.id))):
         return None
@@ -106,7 +103,15 @@ async def _current(tx: Tx, public_id: str, now: Instant) -> StoredDocument | Non
 async def _renewed(tx: Tx, rt: Runtime, public_id: str) -> StoredDocument:
     loaded = await licenses.by_public_id(tx, public_id, lock=True)
     assert loaded is not None
+    _check_use(loaded)  # it may have been held up since it was read
     return await prepare_document(tx, rt, loaded)
+
+
+def _check_use(loaded: LoadedLicense) -> None:
+    """Refuse what is over or held up; by the stored facts, for the status of one never activated tells only that."""
+    view = loaded.view
+    if view.state in _OVER or view.suspended_at is not None or view.frozen_at is not None:
+        raise IllegalLicenseState
 
 
 def _intent(rt: Runtime, loaded: LoadedLicense, facts: dict[str, Any], revision: int, now: Instant) -> StoredDocument:
