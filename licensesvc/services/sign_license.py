@@ -11,7 +11,7 @@ import msgspec
 from licensesvc.domain.audit import AuditEvent
 from licensesvc.domain.errors import IllegalLicenseState
 from licensesvc.domain.instants import SECOND, Instant
-from licensesvc.domain.license import ExpirySource, LicenseStatus, status_at
+from licensesvc.domain.license import ExpirySource, LicenseState
 from licensesvc.domain.policy import Policy
 from licensesvc.services.runtime import Runtime
 from licensesvc.signing import envelope
@@ -20,9 +20,7 @@ from licensesvc.storage.documents import StoredDocument
 from licensesvc.storage.licenses import LoadedLicense
 from licensesvc.storage.port import Tx
 
-_OUT_OF_USE: Final = frozenset(
-    {LicenseStatus.REVOKED, LicenseStatus.RELEASED, LicenseStatus.SUSPENDED, LicenseStatus.FROZEN}
-)
+_OVER: Final = frozenset({LicenseState.REVOKED, LicenseState.RELEASED})
 
 
 class SignedLicense(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,8 +103,7 @@ async def _current(tx: Tx, rt: Runtime, public_id: str) -> StoredDocument | None
     """The newest revision, if it still tells the facts and its key is not compromised."""
     loaded = await licenses.by_public_id(tx, public_id)
     assert loaded is not None
-    if status_at(loaded.view, rt.clock()) in _OUT_OF_USE:
-        raise IllegalLicenseState
+    _check_use(loaded)
     newest = await documents.latest(tx, loaded.view.id)
     if newest is None or not rt.signer.believes(newest.kid):
         return None
@@ -118,7 +115,15 @@ async def _current(tx: Tx, rt: Runtime, public_id: str) -> StoredDocument | None
 async def _renewed(tx: Tx, rt: Runtime, public_id: str) -> StoredDocument:
     loaded = await licenses.by_public_id(tx, public_id, lock=True)
     assert loaded is not None
+    _check_use(loaded)  # it may have been held up since it was read
     return await prepare_document(tx, rt, loaded)
+
+
+def _check_use(loaded: LoadedLicense) -> None:
+    """Refuse what is over or held up; by the stored facts, for the status of one never activated tells only that."""
+    view = loaded.view
+    if view.state in _OVER or view.suspended_at is not None or view.frozen_at is not None:
+        raise IllegalLicenseState
 
 
 def _intent(rt: Runtime, loaded: LoadedLicense, facts: dict[str, Any], revision: int, now: Instant) -> StoredDocument:

@@ -21,7 +21,7 @@ from licensesvc.web.problems import TABLE, Refusal
 ADMIN_SCHEME: Final = "adminToken"
 
 _STATIC: Final = Path(__file__).parent / "static"
-_MEDIA_TYPES: Final = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8"}
+_MEDIA_TYPES: Final = {".js": "text/javascript", ".css": "text/css"}  # the framework adds the charset
 _FILES: Final = {
     path.name: (_MEDIA_TYPES[path.suffix], path.read_bytes())
     for path in sorted(_STATIC.iterdir())

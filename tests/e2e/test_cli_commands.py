@@ -1,7 +1,9 @@
 """Commands that end by themselves: what they print, and with which exit code."""
 
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 
 import pytest
 
@@ -45,6 +47,39 @@ def test_writing_commands_work_without_a_server_and_leave_audit_events(data, com
     assert (code, report) == (0, {"clean": True, "counts": {"audit events": 2}, "findings": []})
 
 
+def execute(data, sql):
+    with closing(sqlite3.connect(data / "licensesvc.db")) as db, db:
+        return db.execute(sql).fetchall()
+
+
+def test_a_command_that_fails_inside_shows_one_line_and_no_secret(data, licensesvc):
+    execute(data, "DROP TABLE audit_events")
+
+    done = licensesvc("admin", "create-token", "--name", "Li", "--data-dir", data, "--json")
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("licensesvc: ")
+    assert done.stderr.count("\n") == 1
+    assert "lsa_" not in done.stderr
+    assert execute(data, "SELECT COUNT(*) FROM admin_tokens") == [(0,)]
+
+
+def test_a_command_leaves_what_is_due_at_the_marketplace_to_the_server(data, command, monkeypatch):
+    started = []
+    monkeypatch.setattr("licensesvc.app.OutboxWorker.run", started.append)
+    execute(
+        data,
+        "INSERT INTO outbox (kind, subject, payload, created_at, due_at) VALUES ('order_query', 'CS1', '{}', 0, 0)",
+    )
+    due = execute(data, "SELECT * FROM outbox")
+
+    assert command("admin", "create-token", "--name", "Li", "--data-dir", data)[0] == 0
+
+    assert started == []
+    assert execute(data, "SELECT * FROM outbox") == due
+    assert execute(data, "SELECT COUNT(*) FROM messages") == [(0,)]
+
+
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
@@ -62,13 +97,8 @@ def test_what_the_admin_api_refuses_is_one_line(data, command, arguments, why):
 
 
 def test_audit_finds_a_changed_event_and_exits_1(data, command):
-    import sqlite3
-
     run(["admin", "create-token", "--name", "Li", "--data-dir", str(data)])
-    db = sqlite3.connect(data / "licensesvc.db")
-    db.execute("UPDATE audit_events SET actor = 'nobody'")
-    db.commit()
-    db.close()
+    execute(data, "UPDATE audit_events SET actor = 'nobody'")
     code, report, _ = command("audit", "--data-dir", data)
     assert code == 1
     assert [finding["check"] for finding in report["findings"]] == ["audit chain"]

@@ -168,6 +168,21 @@ async def test_after_a_day_an_item_is_given_up(shop, clock):
     assert await worker.work_once() == 0
 
 
+async def test_an_item_that_waited_for_a_day_still_gets_its_whole_day(shop, clock):
+    await notify(shop)
+    clock.now += 25 * HOUR  # the server was down
+    first_try = clock.now
+    worker = OutboxWorker(shop.rt, Failing(MarketplaceUnreachable("time-out")))
+
+    await worker.work_once()
+    while (row := await item(shop.rt))["given_up_at"] is None:
+        clock.now = row["due_at"]
+        await worker.work_once()
+
+    assert row["first_tried_at"] == first_try
+    assert 23 * HOUR <= row["given_up_at"] - first_try <= 24 * HOUR
+
+
 async def running(worker):
     task = asyncio.create_task(worker.run())
     await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""Two writing processes on one PostgreSQL: the rows decide, so neither oversells and no call wins twice."""
+"""Two writing processes on one PostgreSQL: the rows decide, so neither oversells, no call wins twice and none stands in another's way."""
 
 import asyncio
 from collections import Counter
@@ -6,11 +6,21 @@ from dataclasses import replace
 
 import pytest
 
+from licensesvc.domain.instants import DAY, SECOND, PeriodUnit, add_period
+from licensesvc.domain.license import ExpirySource
+from licensesvc.domain.order import OrderFacts, OrderType
+from licensesvc.domain.policy import Period, Term
+from licensesvc.services.activate import activate
 from licensesvc.services.audit_database import audit_database
+from licensesvc.services.issue_license import code_index
+from licensesvc.services.receive_order import receive_line
 from licensesvc.services.seats import take_seat
-from tests.services.test_service_activation import activated
-from tests.support_edges import open_shop
-from tests.support_storage import open_at
+from licensesvc.storage import licenses, postgres
+from licensesvc.storage.port import Deadlocked
+from tests.services.test_service_activation import activated, activation
+from tests.services.test_service_orders import ask_for
+from tests.support_edges import open_shop, rows
+from tests.support_storage import execute_once, open_at
 
 
 @pytest.fixture(params=["postgres"])
@@ -20,12 +30,34 @@ def engine(request):
 
 
 @pytest.fixture
-async def shops(rt, place):
+async def elsewhere(place):
+    """A shop as another process sees it."""
+    database = await open_at(place, chain="second")
+    yield lambda shop: replace(shop, rt=replace(shop.rt, db=database))
+    await database.close()
+
+
+@pytest.fixture
+async def shops(rt, elsewhere):
     """One shop as two processes see it."""
     shop = await open_shop(rt, seats=10)
-    second = await open_at(place, chain="second")
-    yield [shop, replace(shop, rt=replace(rt, db=second))]
-    await second.close()
+    return [shop, elsewhere(shop)]
+
+
+@pytest.fixture
+def deadlocks(monkeypatch):
+    """Every deadlock, also those that the writer repeats."""
+    seen = []
+    translate = postgres._translate
+
+    def watched(error):
+        translated = translate(error)
+        if isinstance(translated, Deadlocked):
+            seen.append(translated)
+        return translated
+
+    monkeypatch.setattr(postgres, "_translate", watched)
+    return seen
 
 
 async def outcomes(calls):
@@ -55,3 +87,71 @@ async def test_many_licenses_at_once_all_start(shops):
     assert await outcomes(activated(shops[n % 2], code) for n, code in enumerate(codes)) == {"ok": 30}
     report = await audit_database(shops[0].rt)
     assert report.clean, report.findings
+
+
+async def test_activations_and_news_of_the_same_orders_never_wait_in_a_circle(shops, clock, deadlocks):
+    orders = [f"CS{n}" for n in range(64)]
+    codes = [await shops[0].sell_code(order) for order in orders]
+    placed = clock.now - DAY
+
+    starting = [activated(shops[0], code) for code in codes]
+    told = [shops[1].sell(order, order_time=placed + n * SECOND) for n, order in enumerate(reversed(orders))]
+
+    assert await outcomes([*starting, *told]) == {"ok": 128}
+    assert deadlocks == []
+    report = await audit_database(shops[0].rt)
+    assert report.clean, report.findings
+
+
+async def someone_waits_for_a_row(place):
+    asked = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    async with asyncio.timeout(10):
+        while not await execute_once(place, asked):
+            pass
+
+
+@pytest.mark.parametrize("first", ["the news", "the activation"])
+async def test_an_activation_and_news_of_its_order_wait_for_each_other(rt, place, elsewhere, clock, deadlocks, first):
+    shop = await open_shop(rt, term=Term.ORDER)
+    code = await shop.sell_code(expiry_estimate=clock.now + DAY)
+    other = elsewhere(shop)
+    two_years = Period(unit=PeriodUnit.YEAR, count=2)
+    news = OrderFacts(order_id="CS1", order_type=OrderType.NEW, period=two_years)
+    holding = asyncio.Event()
+
+    async def learn(tx):
+        await receive_line(tx, rt, shop.connection, news, buyer=None, source="test", by="test")
+        holding.set()
+        await someone_waits_for_a_row(place)
+
+    async def start(tx):
+        await licenses.by_codes(tx, [code_index(rt, code)], lock=True)  # what it begins with: the case comes later
+        holding.set()
+        await someone_waits_for_a_row(place)
+        await activate(tx, [activation(shop, code)])
+
+    async with asyncio.timeout(20):
+        lead = asyncio.create_task(rt.db.write(learn if first == "the news" else start))
+        await holding.wait()
+        await (activated(other, code) if first == "the news" else other.sell(period=two_years))
+        await lead
+
+    state = await rt.db.read(lambda tx: tx.one("SELECT state, expires_at, expiry_source FROM license_states"))
+    ends = add_period(clock.now, PeriodUnit.YEAR, 2, shop.connection.calendar)
+    assert tuple(state) == ("ACTIVE", ends, ExpirySource.SERVICE_PERIOD)
+    assert deadlocks == []
+    assert (await audit_database(rt)).clean
+
+
+@pytest.mark.parametrize("with_buyer", [True, False])
+async def test_a_new_order_that_both_hear_of_at_once_is_one_order(shops, with_buyer):
+    def hear(shop, n):
+        if with_buyer:
+            return ask_for(shop, order_id=f"CS{n}", customer_id=f"cust-{n}", business_id=f"biz-{n}")
+        return shop.sell(f"CS{n}")
+
+    for n in range(40):
+        assert await outcomes(hear(shop, n) for shop in shops) == {"ok": 2}
+
+    assert await rows(shops[0].rt, "orders", "order_lines", "supervision_cases", "licenses") == [40] * 4
+    assert await rows(shops[0].rt, "buyers") == [40 if with_buyer else 0]

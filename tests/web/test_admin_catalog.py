@@ -58,6 +58,32 @@ async def test_a_change_leaves_out_what_is_not_given(site: Site):
 
 
 @pytest.mark.parametrize(
+    "key", ["", " ", "a b", "a\tb", "key\n", "\r\n", "schl\u00fcssel", "\u5bc6\u94a5", "a\u00a0b", "\x7f"]
+)
+@pytest.mark.parametrize("field", ["callback_key", "api_access_key", "api_secret"])
+async def test_a_key_is_visible_ascii(site: Site, field: str, key: str):
+    connection = await created(site, "connections", {"name": "a", "site": "cn", field: "~key!"})
+    path = f"/admin/v1/connections/{connection['id']}"
+    rows = await site.rows()
+
+    changed = await site.owner.patch(path, json={field: key}, headers={"if-match": '"1"'})
+    made = await site.owner.post("/admin/v1/connections", json={"name": "b", "site": "cn", field: key})
+
+    for refused in (changed, made):
+        assert (refused.status_code, refused.json()["code"]) == (422, "INVALID_BODY")
+        assert [fault["pointer"] for fault in refused.json()["errors"]] == [f"/{field}"]
+    assert (await site.owner.get(path)).json() == connection
+    assert await site.rows() == rows
+
+
+@pytest.mark.parametrize(("field", "status"), [("callback_key", 201), ("api_access_key", 422), ("api_secret", 201)])
+async def test_an_access_key_has_no_comma_for_it_stands_in_a_header_list(site: Site, field: str, status: int):
+    response = await site.owner.post("/admin/v1/connections", json={"name": "a", "site": "cn", field: "a,b"})
+
+    assert response.status_code == status
+
+
+@pytest.mark.parametrize(
     "url",
     [
         "ftp://host",

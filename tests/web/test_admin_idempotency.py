@@ -95,6 +95,30 @@ async def test_an_answer_is_forgotten_after_a_day(site: Site):
     assert (await site.rows())["idempotency_keys"] == 1
 
 
+@pytest.mark.parametrize(("age", "replayed"), [(DAY, True), (DAY + 1, False)])
+async def test_an_answer_is_replayed_for_a_day(site: Site, age: int, *, replayed: bool):
+    body = {"name": "t", "role": "reader"}
+    first = await site.owner.post("/admin/v1/tokens", json=body, headers=KEY)
+    site.clock.now += age
+
+    second = await site.owner.post("/admin/v1/tokens", json=body, headers=KEY)
+    third = await site.owner.post("/admin/v1/tokens", json=body, headers=KEY)
+
+    assert second.status_code == 201
+    assert ("idempotency-replayed" in second.headers) == replayed
+    assert (second.json()["id"] == first.json()["id"]) == replayed
+    assert third.json() == second.json()
+
+
+async def test_a_key_may_stand_for_another_request_after_a_day(site: Site):
+    await site.owner.post("/admin/v1/policies", json=POLICY, headers=KEY)
+    site.clock.now += DAY + 1
+
+    response = await site.owner.post("/admin/v1/policies", json={**POLICY, "name": "b"}, headers=KEY)
+
+    assert (response.status_code, response.json()["name"]) == (201, "b")
+
+
 async def test_whoever_loses_a_race_between_processes_is_told_to_come_back(site: Site):
     keyed = Keyed(scope="tok", key="k", request_hash="h")
 

@@ -98,6 +98,43 @@ async def test_a_code_known_already_is_a_conflict(site: Site):
     assert (response.status_code, response.json()["code"]) == (409, "ALREADY_EXISTS")
 
 
+async def test_a_line_never_changes_the_code_that_was_learned_with_it(site: Site):
+    catalog = await make_catalog(site, delivery_kind="LICENSE_2_0")
+    first = await make_order(site, catalog, license_code="PL-1")
+    rows = await site.rows()
+
+    body = {
+        "connection": catalog["connection"],
+        "order_id": "CS123",
+        "lines": [{"product": catalog["product"], "license_code": "PL-2"}],
+    }
+    other = await site.owner.post("/admin/v1/orders", json=body)
+    same = await make_order(site, catalog, license_code="PL-1")
+    without = await make_order(site, catalog)
+
+    assert (other.status_code, other.json()["code"]) == (409, "ORDER_CONFLICT")
+    assert "PL-" not in other.text
+    assert first == same == without
+    assert await site.rows() == rows
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["new order", "known order"])
+@pytest.mark.parametrize("kind", ["LICENSE_1_0", "ONLINE_LICENSE", "GENERAL"])
+async def test_a_code_for_a_product_whose_codes_we_make_is_refused(site: Site, kind: str, *, known: bool):
+    catalog = await make_catalog(site, delivery_kind=kind)
+    if known:
+        await make_order(site, catalog)
+    rows = await site.rows()
+    line = {"product": catalog["product"], "license_code": "PL-1"}
+
+    response = await site.owner.post(
+        "/admin/v1/orders", json={"connection": catalog["connection"], "order_id": "CS123", "lines": [line]}
+    )
+
+    assert (response.status_code, response.json()["code"]) == (422, "INVALID_PARAMETER")
+    assert await site.rows() == rows
+
+
 async def test_a_shown_code_finds_its_license_and_leaves_an_audit_event(site: Site):
     order = await make_order(site, await make_catalog(site))
     license_id = order["lines"][0]["license"]

@@ -7,9 +7,11 @@ import time
 
 import pytest
 
+from licensesvc.domain.instants import MINUTE
 from licensesvc.services.interface_messages import UNAUTHENTICATED_BYTES, masked
 from licensesvc.storage.messages import UNAUTHENTICATED_KEPT
 from licensesvc.web.callbacks import routes
+from licensesvc.web.callbacks.routes import UNPROVEN_PER_MINUTE
 from tests.support_edges import KEY, ask, get_license_target, notification, notify_target, rows
 
 CANARIES = {
@@ -87,11 +89,41 @@ async def test_of_strangers_the_newest_thousand_messages_are_kept_and_no_honest_
     assert newest["activity"] == "newest"
 
 
-async def test_a_flood_of_strangers_is_answered_even_where_it_is_not_kept(edge):
-    answers = await asyncio.gather(*(ask(edge.app, "GET", edge.shop.url) for _ in range(200)))
+async def kept(rt):
+    """How many messages are stored once everything that waits for the writer is."""
+    await rt.db.write(lambda tx: tx.one("SELECT 1"))
+    return (await rows(rt, "messages"))[0]
 
-    assert {answer.json["resultCode"] for answer in answers} == {"000001"}
-    assert 0 < (await rows(edge.rt, "messages"))[0] <= 200
+
+async def test_a_flood_of_strangers_is_answered_but_only_so_many_a_minute_are_kept(edge):
+    async def flood():
+        answers = await asyncio.gather(*(ask(edge.app, "GET", edge.shop.url) for _ in range(100)))
+        assert {answer.json["resultCode"] for answer in answers} == {"000001"}
+        return await kept(edge.rt)
+
+    assert await flood() == UNPROVEN_PER_MINUTE
+    honest = await ask(edge.app, "GET", get_license_target(edge.shop, edge.clock.now))
+    assert honest.json["resultCode"] == "000000"
+    assert await flood() == UNPROVEN_PER_MINUTE + 1
+    edge.clock.now += MINUTE
+    assert await flood() == 2 * UNPROVEN_PER_MINUTE + 1
+
+
+@pytest.mark.parametrize("path", ["con_unknown", "", "con_unknown/x", "%00", "a" * 300], ids=lambda path: path[:12])
+async def test_of_calls_to_unknown_connections_none_is_kept(edge, path):
+    for method in ("GET", "POST", "PUT"):
+        answer = await ask(edge.app, method, f"/callbacks/{path}?activity=getLicense", body=notification())
+        assert (answer.status, answer.json["resultCode"]) == (200, "000001" if method != "PUT" else "000002")
+
+    assert await kept(edge.rt) == 0
+
+
+async def test_calls_to_unknown_connections_spend_nothing_of_the_known_ones(edge):
+    await asyncio.gather(*(ask(edge.app, "GET", "/callbacks/con_unknown") for _ in range(2 * UNPROVEN_PER_MINUTE)))
+
+    await ask(edge.app, "GET", edge.shop.url)
+
+    assert await kept(edge.rt) == 1
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import pytest
 from litestar.routes import HTTPRoute
 
 from licensesvc.web import docs
+from tests.support_edges import ask
 from tests.support_web import Site
 
 STATIC = Path(docs.__file__).parent / "static"
@@ -72,10 +73,46 @@ async def test_the_page_loads_nothing_from_elsewhere(site: Site):
 
 
 @pytest.mark.parametrize(
-    "path", ["/schema/static/../docs.py", "/schema/static/%2e%2e/docs.py", "/schema/static/", "/schema/x"]
+    "path",
+    [
+        "/schema/static",
+        "/schema/static/",
+        "/schema/static/%00",
+        "/schema/static/page.js%00",
+        f"/schema/static/{'a' * 300}",
+        "/schema/static/swagger-ui.css/x",
+        "/schema/static/../x",
+        "/schema/static/../docs.py",
+        "/schema/static/%2e%2e/docs.py",
+        "/schema/static/..%2fdocs.py",
+        "/schema/static//etc/passwd",
+        "/schema/static/README.md",
+        "/schema/static/%ff",
+    ],
+    ids=lambda path: path[:40],
 )
 async def test_only_the_page_and_its_files_are_served(site: Site, path: str):
-    assert (await site.stranger.get(path)).status_code == 404
+    answer = await ask(site.app, "GET", path)
+
+    assert (answer.status, answer.header("content-type")) == (404, "application/problem+json")
+    assert answer.json["code"] == "NOT_FOUND"
+
+
+async def test_beside_the_page_there_is_nothing(site: Site):
+    assert (await ask(site.app, "GET", "/schema/x")).status == 404
+
+
+@pytest.mark.parametrize(
+    ("name", "media_type"),
+    [("page.js", "text/javascript"), ("swagger-ui-bundle.js", "text/javascript"), ("swagger-ui.css", "text/css")],
+)
+async def test_the_files_of_the_page_are_served_as_what_they_are(site: Site, name: str, media_type: str):
+    answer = await ask(site.app, "GET", f"/schema/static/{name}")
+
+    assert answer.status == 200
+    assert answer.header("content-type") == f"{media_type}; charset=utf-8"
+    assert answer.header("x-content-type-options") == "nosniff"
+    assert answer.body == (STATIC / name).read_bytes()
 
 
 @pytest.mark.parametrize("name", ["swagger-ui-bundle.js", "swagger-ui.css"])

@@ -1,5 +1,6 @@
 """The native API: signed license, receipts, seats, and its refusals as problem documents (issue 2, deliverables 5 and 6)."""
 
+import hashlib
 import json
 import warnings
 
@@ -9,7 +10,7 @@ from joserfc.errors import SecurityWarning
 from joserfc.jwk import KeySet
 
 from licensesvc.domain.instants import DAY, SECOND
-from licensesvc.domain.policy import Term
+from licensesvc.domain.policy import Binding, Term
 from licensesvc.services import readiness
 from tests.support_edges import ACTIVATE, ask, change, open_shop, rows
 
@@ -121,6 +122,52 @@ async def test_a_fingerprint_without_seat_may_not_run_and_asking_takes_none(edge
     assert (await validate(edge, code))["code"] == "VALID"
     assert (await validate(edge, code, fingerprint="device"))["code"] == "FINGERPRINT_NOT_ACTIVATED"
     assert await rows(edge.rt, "activations") == [0]
+
+
+async def test_a_node_locked_license_runs_only_where_its_device_is_named(edge):
+    shop = await open_shop(edge.rt, name="locked", binding=Binding.NODE_LOCKED)
+    code = await shop.sell_code()
+    await post(edge, SEATS, {"code": code, "fingerprint": "device"})
+
+    said = await validate(edge, code)
+
+    claims = await verified(edge, said["receipt"], "receipt+jwt")
+    assert (said["valid"], said["code"], said["status"]) == (False, "FINGERPRINT_REQUIRED", "ALIVE")
+    assert (claims["valid"], claims["code"]) == (False, "FINGERPRINT_REQUIRED")
+    assert (await validate(edge, code, fingerprint="other"))["code"] == "FINGERPRINT_NOT_ACTIVATED"
+    assert (await validate(edge, code, fingerprint="device"))["valid"]
+
+
+@pytest.mark.parametrize("binding", [Binding.NONE, Binding.NODE_LOCKED])
+async def test_a_receipt_names_the_device_that_asked_and_no_other(edge, binding):
+    shop = await open_shop(edge.rt, name="bound", binding=binding)
+    code = await shop.sell_code()
+    await post(edge, SEATS, {"code": code, "fingerprint": "设备\n1"})
+
+    async def device(nonce, **fields):
+        said = await validate(edge, code, nonce=nonce, **fields)
+        return (await verified(edge, said["receipt"], "receipt+jwt"))["fingerprint_sha256"]
+
+    assert await device("n-1") is None
+    for nonce, fingerprint in (("n-1", "设备\n1"), ("中", "设备\n1"), ("n-1", "other")):
+        named = hashlib.sha256(f"{nonce}\n{fingerprint}".encode()).hexdigest()
+        assert await device(nonce, fingerprint=fingerprint) == named
+
+
+@pytest.mark.parametrize("activated", [True, False], ids=["in service", "never activated"])
+@pytest.mark.parametrize("asked_before", [True, False], ids=["signed before", "never signed"])
+@pytest.mark.parametrize("name", ["frozen", "suspended", "revoked", "released"])
+async def test_a_license_out_of_use_gets_no_document_that_would_work_offline_on(edge, name, asked_before, activated):
+    code = await edge.shop.sell_code()
+    if activated:
+        await edge.call(ACTIVATE, {"license": code})
+    if asked_before:
+        assert (await post(edge, DOCUMENT, {"code": code})).status == 200
+    await change(edge.rt, f"UPDATE license_states SET {NOES[name][0]}")  # noqa: S608
+    before = await edge.written()
+
+    problem(await post(edge, DOCUMENT, {"code": code}), "ILLEGAL_LICENSE_STATE", 409)
+    assert await edge.written() == before
 
 
 async def test_a_seat_is_taken_once_given_back_and_taken_again(edge):
