@@ -43,7 +43,7 @@ GRACE_S: Final = 10
 TLS_CLOSE_S: Final = 5
 """How long a client may take to say goodbye in TLS."""
 SPARE_DESCRIPTORS: Final = 256
-"""Open files beside the connections (those served, as many being refused, and those in a TLS handshake): database, calls out."""
+"""Open files beside the connections: database, calls out. Wanted is four times the connections: some are being refused, or in a handshake."""
 
 _log = structlog.get_logger(__name__)
 
@@ -53,7 +53,7 @@ def serve_data(settings: Settings) -> None:
     logs.configure(settings.log_level)
     require_data(settings)
     certificate = certificate_of(settings)
-    _allow_descriptors(4 * settings.max_connections + SPARE_DESCRIPTORS)
+    _allow_descriptors(settings.max_connections)
     with ExitStack() as opened:
         lock = opened.enter_context(data_lock(settings.lock_file))
         tcp = opened.enter_context(listen_tcp(settings.host, settings.port))
@@ -97,15 +97,16 @@ def _reload(certificate: Certificate) -> None:
         _log.info("certificate_reloaded")
 
 
-def _allow_descriptors(wanted: int) -> None:
+def _allow_descriptors(connections: int) -> None:
     """Raise the limit of open files, which is often 1,024, as far as needed and allowed."""
+    needed, wanted = (times * connections + SPARE_DESCRIPTORS for times in (1, 4))
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= wanted:
         return
     most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-    if most < wanted:
-        _log.warning("few_descriptors", wanted=wanted, allowed=most)
+    if most < needed:
+        _log.warning("few_descriptors", needed=needed, allowed=most)
 
 
 def listen_tcp(host: str, port: int) -> socket.socket:
