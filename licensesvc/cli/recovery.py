@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from licensesvc.services.restore import Verified
     from licensesvc.settings import Settings
     from licensesvc.signing.agefile import Unlock
+
+_STAGING: Final = ".restoring-"
 
 passphrase_option = click.option("--passphrase", is_flag=True, help="Ask for a pass phrase.")
 passphrase_file_option = click.option(
@@ -162,7 +164,9 @@ def _restore(
     try:
         with data_lock(settings.lock_file):
             _refuse_existing(settings)
-            with tempfile.TemporaryDirectory(dir=settings.data, prefix=".restoring-") as staging:
+            for left in settings.data.glob(f"{_STAGING}*"):  # by a restore that was killed
+                shutil.rmtree(left)
+            with tempfile.TemporaryDirectory(dir=settings.data, prefix=_STAGING) as staging:
                 staged = msgspec.structs.replace(settings, data_dir=staging)
                 audited = asyncio.run(_load(staged, source, unlock, verified, report))
                 for name in ("database_file", "proofs_dir", "signing_keys_file", "vault_keys_file"):

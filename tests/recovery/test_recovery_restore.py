@@ -115,6 +115,7 @@ async def test_a_backup_under_load_brings_back_what_was_acknowledged_before_it(t
         answers = (await load).answers
         server.kill()
     assert all(answer is not None and answer.error_code == SUCCESS for answer in answers)
+    assert max(answer.seconds for answer in answers) < 4  # reliability, row 5
     shutil.rmtree(data)
     capsys.readouterr()
 
@@ -168,6 +169,7 @@ async def test_a_directory_that_holds_only_settings_is_restored_into(tmp_path, s
     assert await asyncio.to_thread(backup, tmp_path / "data", tmp_path / "a.age", recipient) == 0
     (tmp_path / "new").mkdir(mode=0o700)
     (tmp_path / "new" / "licensesvc.toml").write_text('log_level = "error"\n')
+    (tmp_path / "new" / ".restoring-killed").mkdir()
 
     assert await asyncio.to_thread(restore, tmp_path / "new", tmp_path / "a.age", identity) == 0
     assert (tmp_path / "new" / "licensesvc.toml").exists()
