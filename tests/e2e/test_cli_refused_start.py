@@ -73,7 +73,7 @@ def no_database_file(data):
         (loose_signing_keys, 2, "signing-keys.json: mode 0644 lets others in; run: chmod 600"),
         (loose_vault_keys, 2, "vault-keys.json: mode 0604 lets others in; run: chmod 600"),
         (damaged_keys, 2, "signing-keys.json: "),
-        (no_keys, 2, "run `licensesvc init --data-dir "),
+        (no_keys, 2, "put back what belongs to it, or restore a backup"),
         (no_database, 2, "run `licensesvc migrate --data-dir "),
         (future_database, 2, "0009_future"),
         (no_database_file, 1, "file is not a database"),

@@ -26,6 +26,7 @@ class CrashingSigner:
         self._signer = signer
         self._moment = moment
         self.kid = signer.kid
+        self.believes = signer.believes
 
     def sign(self, signing_input):
         if self._moment == "before":
