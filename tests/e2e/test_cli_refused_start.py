@@ -56,7 +56,7 @@ def no_database(data):
 
 def future_database(data):
     with sqlite3.connect(data / "licensesvc.db") as db:
-        db.execute("INSERT INTO schema_migrations VALUES (9, '0009_future', 'x', 9, 0)")
+        db.execute("INSERT INTO schema_migrations VALUES (9999, '9999_future', 'x', 9999, 0)")
     db.close()
 
 
@@ -75,7 +75,7 @@ def no_database_file(data):
         (damaged_keys, 2, "signing-keys.json: "),
         (no_keys, 2, "put back what belongs to it, or restore a backup"),
         (no_database, 2, "run `licensesvc migrate --data-dir "),
-        (future_database, 2, "0009_future"),
+        (future_database, 2, "9999_future"),
         (no_database_file, 1, "file is not a database"),
     ],
 )

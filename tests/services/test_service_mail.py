@@ -1,14 +1,6 @@
-"""Codes by mail through a real SMTP server: encrypted or not at all, tried again or given up, naming nobody."""
-
-import asyncio
-import email
-import email.policy
-import ssl
-from contextlib import asynccontextmanager
+"""Codes by mail through a real SMTP server: tried again or given up, naming nobody."""
 
 import pytest
-import trustme
-from aiosmtpd.smtp import SMTP, AuthResult, syntax
 
 from licensesvc.domain.errors import IllegalLicenseState, NoMailAddress, StaleVersion
 from licensesvc.domain.instants import DAY, MINUTE
@@ -17,105 +9,18 @@ from licensesvc.services import change_license
 from licensesvc.services.change_license import Target
 from licensesvc.services.issue_license import open_code
 from licensesvc.services.mail_code import Language, compose, queue_code
-from licensesvc.services.mailer import Mail, MailDelayed, Mailer, Undeliverable, mail_server
+from licensesvc.services.mailer import MailDelayed, Undeliverable
 from licensesvc.services.outbox_worker import OutboxWorker
 from licensesvc.services.receive_order import receive_line
-from licensesvc.settings import Settings, SettingsError, load
 from licensesvc.storage import licenses
 from licensesvc.storage.orders import Buyer
 from tests.support_edges import change, rows
-
-ADDRESS = "canary.buyer@example.com"
-NAME = "name-canary"
-SENDER = "licenses@seller.example"
-
-
-class Inbox:
-    """Keeps what it accepts; answers as it is told."""
-
-    def __init__(self):
-        self.mails = []
-        self.rcpt = "250 OK"
-        self.data = "250 OK"
-        self.encrypted = []
-        self.users = []
-
-    async def handle_RCPT(self, server, session, envelope, address, options):  # noqa: N802
-        if self.rcpt.startswith("250"):
-            envelope.rcpt_tos.append(address)
-        return self.rcpt
-
-    async def handle_DATA(self, server, session, envelope):  # noqa: N802
-        if self.data.startswith("250"):
-            self.mails.append((envelope, email.message_from_bytes(envelope.content, policy=email.policy.default)))
-            self.encrypted.append(session.ssl is not None)
-        return self.data
-
-    def authenticate(self, server, session, envelope, mechanism, auth_data):
-        self.users.append((auth_data.login, auth_data.password))
-        return AuthResult(success=auth_data.password == b"p@ss", handled=False)
-
-
-class RefusesTls(SMTP):
-    """Offers STARTTLS and then will not do it."""
-
-    @syntax("STARTTLS")
-    async def smtp_STARTTLS(self, _arg):  # noqa: N802
-        await self.push("454 TLS not available due to temporary reason")
-
-
-@pytest.fixture(scope="session")
-def authority():
-    return trustme.CA()
-
-
-@pytest.fixture
-def server_tls(authority):
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("localhost").configure_cert(context)
-    return context
-
-
-@pytest.fixture
-def client_tls(authority):
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
-    return context
+from tests.support_mail import ADDRESS, NAME, SENDER, Inbox, a_mail, a_mailer, serving
 
 
 @pytest.fixture
 def inbox():
     return Inbox()
-
-
-@asynccontextmanager
-async def serving(inbox, *, kind=SMTP, tls=None, tls_context=None, **options):
-    """The port of a mail server."""
-    loop = asyncio.get_running_loop()
-    connections = []
-
-    def connect():
-        connections.append(kind(inbox, hostname="mail.example", loop=loop, tls_context=tls_context, **options))
-        return connections[-1]
-
-    server = await loop.create_server(connect, "localhost", 0, ssl=tls)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
-        for connection in connections:
-            if connection.transport is not None:
-                connection.transport.close()
-        await server.wait_closed()
-
-
-def a_mailer(port, scheme="smtp+plain", user="", tls=None):
-    return Mailer(mail_server(f"{scheme}://{user}localhost:{port}"), SENDER, tls=tls)
-
-
-def a_mail(**changed):
-    fields = {"key": "lic_1.1", "to": ADDRESS, "subject": "s", "text": "t\n", "at": 1_795_000_000_000, **changed}
-    return Mail(**fields)
 
 
 @pytest.fixture
@@ -244,60 +149,6 @@ async def test_without_a_mail_server_the_mail_waits(rt, bought):
     assert "smtp_url" in (await outbox_row(rt))["last_error"]
 
 
-async def test_a_mail_is_encrypted_with_starttls(inbox, server_tls, client_tls):
-    async with serving(inbox, tls_context=server_tls) as port:
-        await a_mailer(port, "smtp", tls=client_tls).send(a_mail())
-
-    assert inbox.encrypted == [True]
-
-
-async def test_a_mail_is_encrypted_with_tls(inbox, server_tls, client_tls):
-    async with serving(inbox, tls=server_tls) as port:
-        await a_mailer(port, "smtps", tls=client_tls).send(a_mail())
-
-    assert len(inbox.mails) == 1
-
-
-async def test_nothing_is_sent_in_clear_to_a_server_without_starttls(inbox, client_tls):
-    async with serving(inbox) as port:
-        with pytest.raises(MailDelayed):
-            await a_mailer(port, "smtp", tls=client_tls).send(a_mail())
-
-    assert inbox.mails == []
-
-
-async def test_nothing_is_sent_in_clear_to_a_server_that_refuses_starttls(inbox, server_tls, client_tls):
-    async with serving(inbox, kind=RefusesTls, tls_context=server_tls) as port:
-        with pytest.raises(MailDelayed):
-            await a_mailer(port, "smtp", "user:p%40ss@", tls=client_tls).send(a_mail())
-
-    assert (inbox.mails, inbox.users) == ([], [])
-
-
-@pytest.mark.parametrize("scheme", ["smtp", "smtps"])
-async def test_nothing_is_sent_to_a_server_that_nobody_vouches_for(inbox, server_tls, scheme):
-    options = {"tls": server_tls} if scheme == "smtps" else {"tls_context": server_tls}
-    async with serving(inbox, **options) as port:
-        with pytest.raises(MailDelayed):
-            await a_mailer(port, scheme).send(a_mail())
-
-    assert inbox.mails == []
-
-
-@pytest.mark.parametrize(("password", "sent"), [("p%40ss", 1), ("wrong", 0)])
-async def test_the_server_is_told_user_and_password(inbox, server_tls, client_tls, password, sent):
-    options = {"tls_context": server_tls, "authenticator": inbox.authenticate, "auth_required": True}
-    async with serving(inbox, **options) as port:
-        mailer = a_mailer(port, "smtp", f"user:{password}@", tls=client_tls)
-        if sent:
-            await mailer.send(a_mail())
-        else:
-            with pytest.raises(MailDelayed, match="535"):
-                await mailer.send(a_mail())
-
-    assert len(inbox.mails) == sent
-
-
 HOSTILE = [
     "a\r\nBcc: everybody@example.com",
     "a\nSubject: other",
@@ -373,40 +224,6 @@ async def test_erased_while_the_mail_waited_means_no_mail(rt, bought, inbox):
 
     assert inbox.mails == []
     assert (await outbox_row(rt))["given_up_at"] is not None
-
-
-@pytest.mark.parametrize(
-    "value",
-    ["http://x", "smtp://", "smtp://host:99999", "smtp://host/path", "smtp://a@b@c", "smtp://ho st", "localhost:25",
-     "smtp://host\n", "smtps://user:pass word@host"],
-)  # fmt: skip
-def test_a_mail_server_that_cannot_be_is_refused_at_the_start(tmp_path, value):
-    with pytest.raises(SettingsError) as refused:
-        load({"data_dir": str(tmp_path)}, {"LICENSESVC_SMTP_URL": value})
-
-    assert value not in str(refused.value)
-
-
-@pytest.mark.parametrize(
-    ("url", "expected"),
-    [
-        ("smtp://mail.example", ("mail.example", 587, "starttls", None, None)),
-        ("smtps://u:p%40%2F@mail.example", ("mail.example", 465, "tls", "u", "p@/")),
-        ("smtp+plain://127.0.0.1:2525", ("127.0.0.1", 2525, "none", None, None)),
-    ],
-)
-def test_a_mail_server_is_read_from_its_url(url, expected):
-    assert Settings(smtp_url=url).smtp_url == url
-    assert load({}, {"LICENSESVC_SMTP_URL": url}).smtp_url == url
-    server = mail_server(url)
-    assert (server.host, server.port, server.security, server.username, server.password) == expected
-    assert "p@" not in repr(server)
-
-
-@pytest.mark.parametrize("value", ["seller", "a@b c", "A <a@b>\r\n", "a@b\nBcc: c@d", "@x"])
-def test_a_sender_that_cannot_be_is_refused_at_the_start(tmp_path, value):
-    with pytest.raises(SettingsError):
-        load({"data_dir": str(tmp_path)}, {"LICENSESVC_MAIL_FROM": value})
 
 
 async def test_the_control_the_worker_gives_up_only_what_is_undeliverable(rt, bought):

@@ -10,8 +10,8 @@ from licensesvc.services.receive_order import receive_line
 from licensesvc.settings import Settings
 from licensesvc.storage.orders import Buyer
 from licensesvc.web.admin.access import CONTROL
-from tests.services.test_service_mail import ADDRESS, SENDER, Inbox, serving
 from tests.support_edges import open_shop
+from tests.support_mail import ADDRESS, SENDER, Inbox, serving
 from tests.support_web import Clock, Site, make_catalog, make_order, open_test_runtime, started
 
 
