@@ -9,15 +9,12 @@ from typing import Any, Final
 
 import httpx2
 
-from licensesvc import logs
 from licensesvc.app import create_app, open_runtime, require_data
 from licensesvc.cli.control import ControlMark, short_path
 from licensesvc.cli.datalock import DataInUse, data_lock
 from licensesvc.cli.errors import Failure
 from licensesvc.settings import Settings
 
-QUIET: Final = "warning"
-"""Log level of an application that lives for one command only."""
 ANSWER_SECONDS: Final = 30.0
 PAGE: Final = 200
 
@@ -99,7 +96,6 @@ async def open_admin(settings: Settings) -> AsyncIterator[AdminClient]:
             except DataInUse:
                 transport = httpx2.AsyncHTTPTransport(uds=stack.enter_context(short_path(settings.control_socket)))
             else:
-                logs.configure(QUIET)
                 rt = await stack.enter_async_context(open_runtime(settings))
                 app = create_app(rt, settings, outbox=False)
                 await stack.enter_async_context(app.lifespan())

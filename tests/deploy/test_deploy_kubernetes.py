@@ -11,7 +11,7 @@ import yaml
 
 from licensesvc.cli.program import program
 from licensesvc.cli.program import run as licensesvc
-from licensesvc.services.proof_store import _store
+from licensesvc.services.proof_store import put_proof
 from licensesvc.settings import Settings
 from licensesvc.signing import keyset, vault
 from licensesvc.signing.privatefiles import private_directory
@@ -131,7 +131,7 @@ def test_the_mounted_keys_become_files_that_a_server_takes(pods: list[Any], tmp_
     assert private_directory(settings.data) == data
     assert keyset.load(settings.signing_keys_file).active
     assert vault.load(settings.vault_keys_file)
-    digest = _store(settings.proofs_dir, b"delivered")
+    digest = put_proof(settings.proofs_dir, b"delivered")
     assert (proofs / "store" / digest[:2] / digest).read_bytes() == b"delivered"
 
 

@@ -5,6 +5,7 @@ import pytest
 from litestar import Litestar, get
 from litestar.routes import HTTPRoute
 
+from licensesvc.signing.keyset import KeyStatus
 from licensesvc.web.admin.access import CONTROL
 from tests.support_web import Site, created, make_app, make_catalog, make_order
 
@@ -125,6 +126,8 @@ BODIES: dict[str, dict[str, object]] = {
     "/licenses/{license_id:str}/reset-activation": {**WHY, "fingerprint": "machine-1"},
     "/licenses/{license_id:str}/send-code": WHY,
     "/licenses/{license_id:str}/revoke": WHY,
+    "/keys/{kid:str}/compromise": WHY,
+    "/buyers/{buyer_id:str}/erase": WHY,
 }
 """A body that is right, for each route about one record that takes one."""
 
@@ -133,6 +136,17 @@ async def records(site: Site) -> dict[str, str]:
     """One record of each kind that a path may name, by the name of its parameter."""
     catalog = await make_catalog(site)
     order = await make_order(site, catalog)
+    await site.owner.post(
+        "/admin/v1/orders",
+        json={
+            "connection": catalog["connection"],
+            "order_id": "CS124",
+            "lines": [{"product": catalog["product"]}],
+            "buyer": {"customer_id": "c1"},
+        },
+    )
+    (buyer,) = (await site.owner.get("/admin/v1/buyers")).json()["items"]
+    following = next(key.kid for key in site.rt.signer.keyset.keys if key.status is KeyStatus.NEXT)
     token = await created(site, "tokens", {"name": "temporary", "role": "reader"})
     credential = await created(
         site, "credentials", {"connection": catalog["connection"], "scope": "seller", "name": "x"}
@@ -146,6 +160,8 @@ async def records(site: Site) -> dict[str, str]:
         "case_id": order["lines"][0]["case"],
         "credential_id": credential["id"],
         "token_id": token["id"],
+        "buyer_id": buyer["id"],
+        "kid": following,
     }
 
 
@@ -169,7 +185,10 @@ async def test_every_route_about_a_record_by_every_role_and_whose_the_record_is(
             continue
         kind = path.partition("{")[2].partition(":")[0]
         foreign = own["policy_id" if kind != "policy_id" else "license_id"]
-        public_id = {"own": own[kind], "foreign": foreign, "missing": MISSING}[whose]
+        missing = MISSING
+        if kind == "kid":  # the thumbprint of another installation's key, and of none
+            foreign, missing = "f" * 43, "m" * 43
+        public_id = {"own": own[kind], "foreign": foreign, "missing": missing}[whose]
         for role in RANK:
             status, code = await about(site, role, method, path, public_id)
             if RANK.index(role) < RANK.index(needed):
