@@ -9,9 +9,10 @@ from licensesvc.domain.audit import AuditBroken, ChainHead, verify_chain
 from licensesvc.domain.errors import IllegalTransition
 from licensesvc.domain.supervision import Node, step
 from licensesvc.services.issue_license import code_index, open_codes
+from licensesvc.services.notify_order import OUTBOX_KIND
 from licensesvc.services.runtime import Runtime
 from licensesvc.signing.vault import CannotOpen
-from licensesvc.storage import activations, audit, documents, licenses, supervision
+from licensesvc.storage import activations, audit, documents, licenses, outbox, supervision
 from licensesvc.storage.licenses import LoadedLicense
 from licensesvc.storage.port import Tx
 from licensesvc.storage.supervision import StoredCase
@@ -43,7 +44,7 @@ class AuditReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def audit_database(rt: Runtime, progress: Callable[[str, int], None] = lambda _what, _done: None) -> AuditReport:
-    """Re-read seats, documents, codes, supervision and audit chains on one snapshot; `progress` hears (kind, rows so far)."""
+    """Re-read seats, documents, codes, supervision, audit chains and the outbox on one snapshot; `progress` hears (kind, rows so far)."""
     return await rt.db.read(lambda tx: _Auditor(tx, rt, progress).report())
 
 
@@ -62,6 +63,7 @@ class _Auditor:
             "documents": self._documents,
             "cases": self._cases,
             "audit chain": self._chains,
+            "outbox": self._outbox,
         }
         for check, run in checks.items():
             try:
@@ -141,6 +143,11 @@ class _Auditor:
         loaded = await licenses.by_line(self._tx, case.line_ref)
         if loaded is not None and loaded.view.activated_at is not None and node in _BEFORE_ACTIVATION:
             self._found("cases", case.public_id, f"its license is active, it stands at {node}")
+
+    async def _outbox(self) -> None:
+        """An order that was acknowledged to the marketplace, and then nobody ever learned what it was."""
+        for order_id in await outbox.orders_never_asked_for(self._tx, OUTBOX_KIND, limit=PAGE):
+            self._found("outbox", order_id, "its order/query was given up: restart the notification at the marketplace")
 
     async def _chains(self) -> None:
         for chain in await audit.chains(self._tx):

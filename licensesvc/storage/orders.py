@@ -26,11 +26,6 @@ class StoredOrder(msgspec.Struct, frozen=True, kw_only=True):
     order_time: Instant | None
     received_at: Instant
 
-    @property
-    def placed_at(self) -> Instant:
-        """The order time, or the instant we first heard of the order."""
-        return self.received_at if self.order_time is None else self.order_time
-
 
 class StoredLine(msgspec.Struct, frozen=True, kw_only=True):
     """One line of an order: a product with the terms that the sources told."""
@@ -242,12 +237,6 @@ async def places_of(tx: Tx, line_refs: Collection[int]) -> dict[int, LinePlace]:
     return {
         row["id"]: LinePlace(order=row["public_id"], order_id=row["order_id"], line_id=row["line_id"]) for row in rows
     }
-
-
-async def line_by_public_id(tx: Tx, public_id: str) -> StoredLine | None:
-    """Find a line by our id."""
-    row = await tx.one(f"SELECT {_LINE} FROM order_lines WHERE public_id = $1", public_id)
-    return _line(row) if row else None
 
 
 async def by_id(tx: Tx, order_ref: int) -> StoredOrder:

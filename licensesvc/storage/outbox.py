@@ -66,6 +66,17 @@ async def next_due(tx: Tx) -> Instant | None:
     return row["due_at"] if row else None
 
 
+async def orders_never_asked_for(tx: Tx, kind: str, *, limit: int) -> list[str]:
+    """Up to `limit` order ids whose item of this kind was given up and that no later source has told of."""
+    rows = await tx.all(
+        "SELECT DISTINCT subject FROM outbox WHERE kind = $1 AND given_up_at IS NOT NULL"
+        " AND NOT EXISTS (SELECT 1 FROM orders o WHERE o.order_id = outbox.subject) ORDER BY subject LIMIT $2",
+        kind,
+        limit,
+    )
+    return [row["subject"] for row in rows]
+
+
 async def done(tx: Tx, item_id: int, now: Instant) -> None:
     """Close an item that was carried out."""
     await tx.run("UPDATE outbox SET done_at = $2, attempts = attempts + 1 WHERE id = $1", item_id, now)

@@ -49,6 +49,13 @@ PLANTED = {
         "UPDATE license_codes SET sealed = (SELECT sealed FROM license_codes WHERE id = 2) WHERE id = 1",
         "codes",
     ),
+    "an order never asked for": (
+        (
+            "INSERT INTO outbox (kind, subject, payload, created_at, due_at, given_up_at)"
+            " VALUES ('order_query', 'CS404', '{}', 1, 1, 2)"
+        ),
+        "outbox",
+    ),
     "a code gone": ("DELETE FROM license_codes WHERE id = 1", "codes"),
 }
 
