@@ -47,7 +47,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Name of this writing process: its audit chain. Different for every process that shares a database."""
     issuer: Annotated[str, msgspec.Meta(min_length=1, max_length=200)] = "licensesvc"
     """`iss` of signed licenses and receipts; choose it once, software checks it."""
-    public_url: str = ""
+    public_url: Annotated[
+        str,
+        msgspec.Meta(
+            pattern=r"^(https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[!-~]*)?|https?://\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?/?)?$(?!\n)"
+        ),
+    ] = ""
     """Base URL under which the marketplace reaches this server; callback URLs are shown with it."""
     lock_scope: Literal["key-and-address", "key"] = "key-and-address"
     """What is locked after more than 5 bad signatures in a row; `key` is the gateway's own behavior."""

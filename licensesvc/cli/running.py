@@ -115,6 +115,9 @@ def order(data_dir: str | None, *, as_json: bool, **order: Any) -> None:
     answer = response.json()
     if response.is_error:
         raise Failure(f"the sandbox refused the order: {answer['detail']}")
+    made_calls = answer["deliveries"]
     if not as_json:
         answer["deliveries"] = [f"{made['activity']}: {made['verdict']}" for made in answer["deliveries"]]
     print_facts(answer, as_json=as_json)
+    if refused := [made["activity"] for made in made_calls if not made["ok"]]:
+        raise Failure(f"the seller refused {', '.join(refused)}: see the deliveries above")

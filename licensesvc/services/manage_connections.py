@@ -21,8 +21,10 @@ _SEALED: Final = {"callback_key": callback_key_context, "api_secret": api_secret
 """The secrets, and what the vault binds each of them to."""
 
 Name: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=100, examples=["cn"])]
-Zone: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=64, examples=["Asia/Shanghai"])]
-BaseUrl: TypeAlias = Annotated[str, msgspec.Meta(max_length=200, examples=["http://127.0.0.1:8081"])]
+Zone: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=64, examples=["UTC"])]
+BaseUrl: TypeAlias = Annotated[
+    str, msgspec.Meta(max_length=200, description="for a sandbox only; null = the site's own hosts")
+]
 AccessKey: TypeAlias = Annotated[str, msgspec.Meta(max_length=128, pattern=r"^[!-+\--~]+$(?!\n)")]
 Secret: TypeAlias = Annotated[str, msgspec.Meta(max_length=256, pattern=r"^[!-~]+$(?!\n)")]
 

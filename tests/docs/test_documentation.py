@@ -3,6 +3,7 @@
 import asyncio
 import importlib.util
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -148,3 +149,50 @@ def test_the_story_in_the_readme_is_the_one_that_the_demo_tells():
 
 def _titles(story: str) -> list[str]:
     return re.findall(r"s  ✓ (.+?)(?:  |$)", story, re.MULTILINE)
+
+
+def test_the_first_product_example_makes_what_the_marketplace_needs_and_can_be_repeated(tmp_path: Path):
+    data = tmp_path / "data"
+    command = [sys.executable, "-m", "licensesvc"]
+    token = json.loads(
+        subprocess.run(
+            [*command, "admin", "create-token", "--name", "me", "--json", "--data-dir", str(_initialized(data))],
+            cwd=CHECKOUT,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        ).stdout
+    )["token"]
+    keys = {"CALLBACK_KEY": "k" * 16, "API_ACCESS_KEY": "AK", "API_SECRET": "SK"}
+    with running(*serving(data), log=tmp_path / "server.log") as server:
+        example = [sys.executable, str(DOCS / "examples" / "first_product.py"), f"http://127.0.0.1:{server.port}"]
+        told = [
+            subprocess.run(
+                [*example, token, "OFFI1"],
+                env=os.environ | keys,
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=True,
+            )
+            for _ in range(2)
+        ]
+        refused = subprocess.run(
+            [*example, "x", "OFFI1"], env=os.environ | keys, capture_output=True, text=True, timeout=60, check=False
+        )
+    assert re.search(r"product prd_\w{26}; .*/callbacks/con_\w{26}$", told[0].stdout)
+    assert told[1].stdout == told[0].stdout
+    assert refused.returncode == 1
+    assert "UNAUTHENTICATED" in refused.stderr
+
+
+def _initialized(data: Path) -> Path:
+    subprocess.run(
+        [sys.executable, "-m", "licensesvc", "init", "--data-dir", str(data)],
+        cwd=CHECKOUT,
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+    return data

@@ -5,6 +5,7 @@ Searched are the log, every error answer, the metrics and the command lines of t
 
 import base64
 import json
+import re
 import secrets
 import socket
 import time
@@ -249,12 +250,18 @@ def test_no_planted_secret_comes_out(data: Path, start, free_port: int, licenses
     server.stop()
     log = (tmp_path / "stderr.log").read_text()
 
+    licensesvc("backup-key", tmp_path / "identity")
+    recipient = re.search(r"age1[a-z0-9]+", (tmp_path / "identity").read_text())[0]
+    licensesvc("backup", tmp_path / "backup.age", "--data-dir", data, "--recipient", recipient)
+    saved = (tmp_path / "backup.age").read_bytes().decode("latin-1")
+
     assert len(house.canaries) >= NUMBER
+    assert len(saved) > 10_000
     assert log.count('"event":"request"') > 30 * NUMBER
     assert len(house.refused) > 20 * NUMBER
     assert "licensesvc_licenses" in page
     assert "serve" in command_line
-    for place, text in {"log": log, "metrics": page, "/proc": command_line}.items():
+    for place, text in {"log": log, "metrics": page, "/proc": command_line, "backup": saved}.items():
         assert found(text, house.canaries) == [], place
     for answer in house.refused:
         assert found(answer, house.canaries) == [], answer
