@@ -1,6 +1,7 @@
 """Container, compose and systemd files, held against the tools that read them."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -111,3 +112,15 @@ def test_the_unit_starts_commands_with_options_that_they_have():
     for name, arguments in calls:
         known = {option for parameter in program.commands[name].params for option in parameter.opts}
         assert set(re.findall(r"--[a-z-]+", arguments)) <= known
+
+
+def test_unit_user_settings_and_command_of_an_installation_fit_together():
+    unit = UNIT.read_text(encoding="utf-8")
+    (user,) = re.findall(r"^User=(\w+)$", unit, re.MULTILINE)
+    assert re.search(rf"^u {user} ", (DEPLOY / "licensesvc.sysusers").read_text(encoding="utf-8"), re.MULTILINE)
+    names = re.findall(r"^(\w+)=", (DEPLOY / "environment").read_text(encoding="utf-8"), re.MULTILINE)
+    assert {"LICENSESVC_DATA_DIR", "LICENSESVC_PUBLIC_URL", "LICENSESVC_ISSUER"} == set(names) <= setting_names()
+    command = (DEPLOY / "licensesvc.sh").read_text(encoding="utf-8")
+    assert f"runuser -u {user} " in command
+    assert all("/etc/licensesvc/environment" in text for text in (unit, command))
+    subprocess.run(["sh", "-n", str(DEPLOY / "licensesvc.sh")], check=True)
