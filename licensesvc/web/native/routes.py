@@ -116,6 +116,7 @@ class ActivationAnswer(msgspec.Struct, frozen=True, kw_only=True):
     "/licenses/document",
     status_code=200,
     operation_id="getSignedLicense",
+    summary="Get the signed license of a code",
     responses=problems("LICENSE_NOT_FOUND", "ILLEGAL_LICENSE_STATE"),
 )
 async def document(
@@ -130,7 +131,13 @@ async def document(
     )
 
 
-@post("/licenses/validate", status_code=200, operation_id="validateLicense", responses=problems())
+@post(
+    "/licenses/validate",
+    status_code=200,
+    operation_id="validateLicense",
+    summary="Ask whether a license may be used, get a signed receipt",
+    responses=problems(),
+)
 async def validate(
     data: JSONBody[ValidateRequest], runtime: NamedDependency[Runtime], attempt: NamedDependency[Attempt]
 ) -> ValidateAnswer:
@@ -154,6 +161,7 @@ async def validate(
 @post(
     "/activations",
     operation_id="takeSeat",
+    summary="Take a seat for a device",
     responses=problems("LICENSE_NOT_FOUND", "ILLEGAL_LICENSE_STATE", "NO_FREE_SEAT"),
 )
 async def activate(
@@ -175,6 +183,7 @@ async def activate(
 @delete(
     "/activations/{activation_id:str}",
     operation_id="giveSeatBack",
+    summary="Give a seat back",
     responses=problems("ACTIVATION_NOT_FOUND"),
 )
 async def deactivate(
@@ -191,6 +200,7 @@ async def deactivate(
 @get(
     "/.well-known/jwks.json",
     operation_id="getKeys",
+    summary="Get the public keys that verify licenses and receipts",
     tags=["software"],
     media_type=MediaType.JSON,
 )
