@@ -184,7 +184,7 @@ async def test_a_renewed_certificate_is_taken_up_on_sighup_and_a_bad_one_is_not(
         (lambda files: files.key.chmod(0o644), "lets others in"),
         (lambda files: files.key.chmod(0o660), "lets others in"),
         (lambda files: files.key.unlink(), "No such file"),
-        (lambda files: files.key.write_bytes(b"-----BEGIN PRIVATE KEY-----\n"), "cannot use tls_cert"),
+        (lambda files: files.key.write_bytes(b"-----BEGIN CERTIFICATE-----\n"), "cannot use tls_cert"),
         (lambda files: files.cert.write_bytes(files.key.read_bytes()), "cannot use tls_cert"),
         (lambda files: files.key.write_bytes(trustme.CA().private_key_pem.bytes()), "cannot use tls_cert"),
         (lambda files: files.key.write_bytes(encrypted(files.key.read_bytes())), "passphrase"),
