@@ -1,4 +1,4 @@
-"""A marketplace account: its site and the zones its times are written and counted in.
+"""A marketplace account: its site, the zones its times are written and counted in, and what it chooses of the protocol.
 
 In: what is public of a connection. Out: its access keys, which the vault keeps.
 """
@@ -19,6 +19,28 @@ class Site(StrEnum):
     CN = "cn"
     INTL = "intl"
     EU = "eu"
+
+
+class ErrorTable(StrEnum):
+    """Which generation of error codes and HTTP statuses the compatible API answers with (spec §1.8)."""
+
+    CURRENT = "current"
+    OLDER = "older"
+
+
+class UnknownCodes(StrEnum):
+    """What becomes of a marketplace's code that nobody has told us of, when an authenticated caller names it."""
+
+    REFUSE = "refuse"
+    LEARN = "learn"
+
+
+class Relay(StrEnum):
+    """Whether end-user software's calls go on to the marketplace: not, one by one (v1), or in batches (v2)."""
+
+    OFF = "off"
+    SINGLE = "single"
+    BATCH = "batch"
 
 
 MARKETPLACE_HOSTS: Final[Mapping[Site, tuple[str, ...]]] = {
@@ -42,6 +64,9 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
     base_url: str | None = None
     wire_zone: str = "UTC"
     calendar_zone: str = "Asia/Shanghai"
+    error_table: ErrorTable = ErrorTable.CURRENT
+    unknown_codes: UnknownCodes = UnknownCodes.REFUSE
+    relay: Relay = Relay.OFF
 
     def __post_init__(self) -> None:
         """Refuse zones that do not exist."""

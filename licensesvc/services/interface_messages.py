@@ -11,7 +11,7 @@ from licensesvc.domain.connection import Connection
 from licensesvc.domain.instants import Instant
 from licensesvc.services.runtime import Runtime
 from licensesvc.storage import messages
-from licensesvc.storage.messages import Message
+from licensesvc.storage.messages import Message, Purpose
 
 UNAUTHENTICATED_BYTES: Final = 4 * 1024
 """Kept of a request whose sender is unproven."""
@@ -40,6 +40,17 @@ class Callback(msgspec.Struct, frozen=True, kw_only=True):
     outcome: str
     detail: str | None
     address: str | None
+    purpose: Purpose = "live"
+    raw: bytes | None = None
+    """Query string (GET) or body (POST) as it came, where the sender is proven."""
+
+    def __repr__(self) -> str:
+        return f"Callback({self.activity})"
+
+
+def request_context(public_id: str) -> str:
+    """What the vault binds the request of a message to."""
+    return f"message:{public_id}:request"
 
 
 def masked(fields: Mapping[str, object]) -> str:
@@ -60,8 +71,9 @@ async def keep_callback(rt: Runtime, callback: Callback) -> None:
     """Store a callback with its answer."""
     now = rt.clock()
     bound = AUTHENTICATED_BYTES if callback.authenticated_at is not None else UNAUTHENTICATED_BYTES
+    public_id = rt.new_id(ids.MESSAGE, now)
     message = Message(
-        public_id=rt.new_id(ids.MESSAGE, now),
+        public_id=public_id,
         connection_id=callback.connection_id,
         direction="in",
         activity=callback.activity,
@@ -74,6 +86,8 @@ async def keep_callback(rt: Runtime, callback: Callback) -> None:
         detail=callback.detail,
         address=callback.address,
         duration_ms=max(0, now - callback.received_at),
+        purpose=callback.purpose,
+        sealed_request=None if callback.raw is None else rt.vault.seal(callback.raw, request_context(public_id)),
     )
     await rt.db.write(lambda tx: messages.insert(tx, message))
 

@@ -8,7 +8,7 @@ from msgspec import UNSET, UnsetType
 
 from licensesvc.domain import ids
 from licensesvc.domain.audit import AuditEvent
-from licensesvc.domain.connection import Connection, Site
+from licensesvc.domain.connection import Connection, ErrorTable, Relay, Site, UnknownCodes
 from licensesvc.domain.errors import InvalidParameter, NotFound, StaleVersion
 from licensesvc.services.open_connection import callback_key_context
 from licensesvc.services.query_order import api_secret_context
@@ -37,6 +37,9 @@ class CreateConnection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     base_url: BaseUrl | None = None
     wire_zone: Zone = "UTC"
     calendar_zone: Zone = "Asia/Shanghai"
+    error_table: ErrorTable = ErrorTable.CURRENT
+    unknown_codes: UnknownCodes = UnknownCodes.REFUSE
+    relay: Relay = Relay.OFF
     callback_key: Secret | None = None
     api_access_key: AccessKey | None = None
     api_secret: Secret | None = None
@@ -53,6 +56,9 @@ class ChangeConnection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     base_url: BaseUrl | UnsetType | None = UNSET
     wire_zone: Zone | UnsetType = UNSET
     calendar_zone: Zone | UnsetType = UNSET
+    error_table: ErrorTable | UnsetType = UNSET
+    unknown_codes: UnknownCodes | UnsetType = UNSET
+    relay: Relay | UnsetType = UNSET
     callback_key: Secret | UnsetType | None = UNSET
     api_access_key: AccessKey | UnsetType | None = UNSET
     api_secret: Secret | UnsetType | None = UNSET
@@ -72,6 +78,9 @@ async def create_connection(tx: Tx, rt: Runtime, command: CreateConnection, *, b
         base_url=_checked_url(command.base_url),
         wire_zone=command.wire_zone,
         calendar_zone=command.calendar_zone,
+        error_table=command.error_table,
+        unknown_codes=command.unknown_codes,
+        relay=command.relay,
     )
     await connections.insert(
         tx,

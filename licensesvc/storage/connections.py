@@ -4,13 +4,14 @@ from collections.abc import Collection
 
 import msgspec
 
-from licensesvc.domain.connection import Connection, Site
+from licensesvc.domain.connection import Connection, ErrorTable, Relay, Site, UnknownCodes
 from licensesvc.domain.instants import Instant
 from licensesvc.storage.port import Row, Tx
 from licensesvc.storage.where import EVERYTHING, Where
 
 _COLUMNS = (
-    "id, public_id, name, site, base_url, wire_zone, calendar_zone, callback_key, api_access_key, api_secret, version"
+    "id, public_id, name, site, base_url, wire_zone, calendar_zone, error_table, unknown_codes, relay,"
+    " callback_key, api_access_key, api_secret, version"
 )
 
 
@@ -37,6 +38,9 @@ def _read(row: Row) -> StoredConnection:
             base_url=row["base_url"],
             wire_zone=row["wire_zone"],
             calendar_zone=row["calendar_zone"],
+            error_table=ErrorTable(row["error_table"]),
+            unknown_codes=UnknownCodes(row["unknown_codes"]),
+            relay=Relay(row["relay"]),
         ),
         callback_key=row["callback_key"],
         api_access_key=row["api_access_key"],
@@ -57,14 +61,17 @@ async def insert(
     """Add a connection; its `id` field is ignored, the new internal id is returned."""
     row = await tx.one(
         "INSERT INTO connections (public_id, name, site, base_url, wire_zone, calendar_zone,"
-        " callback_key, api_access_key, api_secret, created_at)"
-        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) RETURNING id",
+        " error_table, unknown_codes, relay, callback_key, api_access_key, api_secret, created_at)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) RETURNING id",
         connection.public_id,
         connection.name,
         connection.site.value,
         connection.base_url,
         connection.wire_zone,
         connection.calendar_zone,
+        connection.error_table.value,
+        connection.unknown_codes.value,
+        connection.relay.value,
         callback_key,
         api_access_key,
         api_secret,
@@ -79,14 +86,17 @@ async def update(tx: Tx, stored: StoredConnection) -> bool:
     connection = stored.connection
     changed = await tx.run(
         "UPDATE connections SET name = $2, site = $3, base_url = $4, wire_zone = $5, calendar_zone = $6,"
-        " callback_key = $7, api_access_key = $8, api_secret = $9, version = version + 1"
-        " WHERE id = $1 AND version = $10",
+        " error_table = $7, unknown_codes = $8, relay = $9, callback_key = $10, api_access_key = $11, api_secret = $12,"
+        " version = version + 1 WHERE id = $1 AND version = $13",
         connection.id,
         connection.name,
         connection.site.value,
         connection.base_url,
         connection.wire_zone,
         connection.calendar_zone,
+        connection.error_table.value,
+        connection.unknown_codes.value,
+        connection.relay.value,
         stored.callback_key,
         stored.api_access_key,
         stored.api_secret,

@@ -1,5 +1,7 @@
 """Rows of `messages`, `nonces` and `idempotency_keys`: what was said, and what must not be said twice."""
 
+from typing import Literal, TypeAlias
+
 import msgspec
 
 from licensesvc.domain.instants import Instant
@@ -11,12 +13,20 @@ UNAUTHENTICATED_KEPT = 1_000
 
 _MESSAGE = (
     "id, public_id, connection_id, direction, activity, order_id, authenticated_at, received_at,"
-    " request, response, outcome, detail, address, duration_ms"
+    " request, response, outcome, detail, address, duration_ms, purpose, sealed_request, restart_of"
 )
 
 
+Purpose: TypeAlias = Literal["live", "test"]
+"""Whether a message is the business itself or a debug case (testFlag=1)."""
+
+
 class Message(msgspec.Struct, frozen=True, kw_only=True):
-    """One interface message (生产接口消息): a callback or an outbound call with its outcome, secrets masked."""
+    """One interface message (生产接口消息): a callback or an outbound call with its outcome, secrets masked.
+
+    `sealed_request` is the request as it came (query string or body), for a restart; None where its sender is unproven.
+    `restart_of` is the public id of the message that an operator restarted.
+    """
 
     id: int = 0
     public_id: str
@@ -32,6 +42,12 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     detail: str | None
     address: str | None
     duration_ms: int
+    purpose: Purpose = "live"
+    sealed_request: bytes | None = None
+    restart_of: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Message({self.public_id})"
 
 
 def _message(row: Row) -> Message:
@@ -50,6 +66,9 @@ def _message(row: Row) -> Message:
         detail=row["detail"],
         address=row["address"],
         duration_ms=row["duration_ms"],
+        purpose=row["purpose"],
+        sealed_request=row["sealed_request"],
+        restart_of=row["restart_of"],
     )
 
 
@@ -57,8 +76,8 @@ async def insert(tx: Tx, message: Message) -> None:
     """Add a message; of those whose sender is unproven only the newest are kept."""
     await tx.run(
         "INSERT INTO messages (public_id, connection_id, direction, activity, order_id, authenticated_at, received_at,"
-        " request, response, outcome, detail, address, duration_ms)"
-        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+        " request, response, outcome, detail, address, duration_ms, purpose, sealed_request, restart_of)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
         message.public_id,
         message.connection_id,
         message.direction,
@@ -72,6 +91,9 @@ async def insert(tx: Tx, message: Message) -> None:
         message.detail,
         message.address,
         message.duration_ms,
+        message.purpose,
+        message.sealed_request,
+        message.restart_of,
     )
     if message.authenticated_at is None:
         await tx.run(

@@ -38,6 +38,7 @@ COLUMNS: Final = (
     SealedColumn(table="connections", column="callback_key"),
     SealedColumn(table="connections", column="api_secret"),
     SealedColumn(table="credentials", column="secret"),
+    SealedColumn(table="messages", column="sealed_request"),
     SealedColumn(
         table="license_codes",
         column="sealed",

@@ -139,12 +139,13 @@ def test_a_backup_of_a_newer_release_names_it(tmp_path, parts):
 
 
 async def test_a_backup_of_an_older_release_is_restored_and_migrated(tmp_path, parts):
-    older = replacing(migrations=parts[0].migrations[:1], tables=tables(1))(parts[0])
-    assert not any(
-        isinstance(part, Rows) and part.table == "buyers" for part in parts
-    )  # the table that has changed since
+    first = {table.name: len(table.columns) for table in tables(1)}  # later migrations append columns
+    older = [replacing(migrations=parts[0].migrations[:1], tables=tables(1))(parts[0])]
+    for part in parts[1:]:
+        rows = [row[: first[part.table]] for row in part.rows] if isinstance(part, Rows) else None
+        older.append(part if rows is None else replacing(rows=rows)(part))
 
-    assert await restored(tmp_path, [older, *parts[1:]]) == 0
+    assert await restored(tmp_path, older) == 0
     async with open_runtime(Settings(data_dir=str(tmp_path / "new"))) as rt:
         assert await rt.db.read(lambda tx: tx.all("SELECT erased_at FROM buyers")) == []
 

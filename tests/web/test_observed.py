@@ -176,14 +176,6 @@ def test_the_access_logger_writes_one_json_line_if_the_level_lets_it(capfdbinary
         assert b'"route":"/x"' in written[0]
 
 
-def test_line_and_metrics_stay_within_their_budget():
-    deadline = time.monotonic() + 20  # other programs may slow this down, nothing makes it faster than it is
-    cost = cost_us()
-    while cost > BUDGET_US and time.monotonic() < deadline:
-        cost = cost_us()
-    assert 0 < cost <= BUDGET_US
-
-
 def test_a_line_that_costs_more_would_be_noticed(monkeypatch: pytest.MonkeyPatch):
     class Slow:
         def info(self, _event: str, **_facts: object) -> None:

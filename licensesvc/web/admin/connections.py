@@ -8,7 +8,7 @@ from litestar import Request, Response, get, patch, post
 from litestar.di import NamedDependency
 from litestar.params import JSONBody, QueryParameter
 
-from licensesvc.domain.connection import Site
+from licensesvc.domain.connection import ErrorTable, Relay, Site, UnknownCodes
 from licensesvc.domain.errors import NotFound
 from licensesvc.services.manage_connections import (
     ChangeConnection,
@@ -38,6 +38,9 @@ class ConnectionView(msgspec.Struct, frozen=True, kw_only=True):
     base_url: str | None
     wire_zone: str
     calendar_zone: str
+    error_table: ErrorTable
+    unknown_codes: UnknownCodes
+    relay: Relay
     callback_url: str
     has_callback_key: bool
     api_access_key: str | None
@@ -54,6 +57,9 @@ def _view(stored: StoredConnection, settings: Settings) -> ConnectionView:
         base_url=connection.base_url,
         wire_zone=connection.wire_zone,
         calendar_zone=connection.calendar_zone,
+        error_table=connection.error_table,
+        unknown_codes=connection.unknown_codes,
+        relay=connection.relay,
         callback_url=f"{settings.public_url.rstrip('/')}/callbacks/{connection.public_id}",
         has_callback_key=stored.callback_key is not None,
         api_access_key=stored.api_access_key,

@@ -24,6 +24,7 @@ from licensesvc.services.notify_order import notify_order
 from licensesvc.services.open_connection import CallbackDoor, callback_door
 from licensesvc.services.outbox_worker import OutboxWorker
 from licensesvc.services.runtime import Runtime
+from licensesvc.storage.messages import Purpose
 from licensesvc.storage.port import StorageError
 from licensesvc.strictjson import decode_object
 from licensesvc.web.asgi import BodyTooLarge, CasedName, ClientGone, answer, client_address, only_http, read_body
@@ -53,6 +54,8 @@ class _Said(msgspec.Struct, kw_only=True):
     activity: str = ""
     order_id: str | None = None
     request: str = ""
+    raw: bytes | None = None
+    purpose: Purpose = "live"
     authenticated_at: Instant | None = None
     detail: str | None = None
 
@@ -149,6 +152,7 @@ class CallbackEndpoint:
         parameters = query_parameters(query_string)
         said.activity, said.order_id = _known(parameters.get("activity")), _known(parameters.get("orderId")) or None
         said.request = masked(parameters)
+        said.raw = query_string
         connection, access_key = _opened(door)
         now = self._rt.clock()
         verified = signature_v1.verify_auth_token(query_string, access_key, now, V1_WINDOW)
@@ -163,6 +167,7 @@ class CallbackEndpoint:
 
     async def _v2(self, door: CallbackDoor | None, query_string: bytes, body: bytes, said: _Said) -> bytes:
         said.request = _masked_body(body, said)
+        said.raw = body
         connection, access_key = _opened(door)
         now = self._rt.clock()
         verified = signature_v2.verify_url_signature(query_string, body, access_key, now)
@@ -184,6 +189,8 @@ class CallbackEndpoint:
             outcome=code,
             detail=said.detail,
             address=address,
+            purpose=said.purpose,
+            raw=said.raw if said.authenticated_at is not None else None,
         )
         try:
             if said.authenticated_at is not None or (said.door is not None and self._unproven.admit(said.received_at)):

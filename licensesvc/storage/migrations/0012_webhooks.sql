@@ -1,0 +1,4 @@
+-- compatible-from: 1
+-- Reserved.
+
+SELECT 1;
