@@ -25,7 +25,7 @@ INPUTS = int(os.environ.get("LICENSESVC_FUZZ_INPUTS", "200000"))
 """Of all doors together; 1,000,000 before a release."""
 AT_ONCE = 64
 SEED = int(os.environ.get("LICENSESVC_FUZZ_SEED", "20261125"))
-MEMORY = Path("/dev/shm")  # noqa: S108 - only where it is: each of many thousand small commits need not reach a disk
+MEMORY = Path("/dev/shm")
 
 STAMP = "20271231235959"
 CALLBACKS = (
