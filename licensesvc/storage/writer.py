@@ -13,13 +13,17 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from licensesvc.storage.port import C, Deadlocked, OnBatch, R, StorageUnavailable, T, Tx, Verb
 
-BATCH_LIMIT = 256  # commands in one transaction
+BATCH_LIMIT = 256  # commands of hot verbs in one transaction
+RARE_LIMIT = 32  # rare verbs in one transaction: each is a handful of statements, and the last waits for the first
 DEADLOCK_TRIES = 3  # of one command alone
 QUEUE_LIMIT = 4_096  # commands waiting; one more is refused at once, it would be answered too late anyway
+
+
+Savepoint: TypeAlias = Callable[[Tx, Callable[[Tx], Awaitable[Any]]], Awaitable[Any]]
 
 
 class Session(Protocol):
@@ -86,15 +90,32 @@ class _Job:
 
 
 async def _alone(tx: Tx, functions: Sequence[Callable[[Tx], Awaitable[Any]]]) -> Sequence[Any]:
-    """The verb of `write`: never grouped, so there is exactly one function."""
+    """The verb of `write`; where several functions share a transaction, the writer attempts each by itself."""
     return [await fn(tx) for fn in functions]
 
 
-class Writer:
-    """Runs every write of a process in order of arrival. Made inside the running event loop, ended with `close`."""
+async def _attempt(savepoint: Savepoint, tx: Tx, fn: Callable[[Tx], Awaitable[Any]]) -> Any:
+    """The result of one rare verb among others, or what it raised; a database that is away is the fault of none."""
+    try:
+        return await savepoint(tx, fn)
+    except StorageUnavailable:
+        raise
+    except Exception as error:  # noqa: BLE001 - handed to its caller, whatever it is
+        return error
 
-    def __init__(self, session: Session, *, on_batch: OnBatch | None = None) -> None:
+
+class Writer:
+    """Runs every write of a process in order of arrival. Made inside the running event loop, ended with `close`.
+
+    `savepoint` runs one function inside the open transaction so that whatever it raises undoes what it did, and nothing else. An engine
+    gives it where rare verbs may share a transaction: where no other process could hold their locks in another order.
+    """
+
+    def __init__(
+        self, session: Session, *, on_batch: OnBatch | None = None, savepoint: Savepoint | None = None
+    ) -> None:
         self._session = session
+        self._savepoint = savepoint
         self._on_batch = on_batch
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[_Job] = deque()
@@ -147,11 +168,12 @@ class Writer:
             await self._session.close()
 
     def _take(self) -> list[_Job]:
-        """The oldest job, with the hot ones right behind it if it is hot itself."""
+        """The oldest job, with those of its kind, hot or rare, right behind it."""
         jobs = [self._waiting.popleft()]
-        if jobs[0].verb is not _alone:
-            while self._waiting and self._waiting[0].verb is not _alone and len(jobs) < BATCH_LIMIT:
-                jobs.append(self._waiting.popleft())
+        rare = jobs[0].verb is _alone
+        limit = BATCH_LIMIT if not rare else RARE_LIMIT if self._savepoint else 1
+        while self._waiting and (self._waiting[0].verb is _alone) is rare and len(jobs) < limit:
+            jobs.append(self._waiting.popleft())
         return jobs
 
     async def _serve(self, jobs: Sequence[_Job], tries: int = 1) -> None:
@@ -186,7 +208,10 @@ class Writer:
         try:
             tx = await self._session.begin()
             for verb, group in groups.items():
-                results = await verb(tx, [job.command for job in group])
+                if verb is _alone and self._savepoint and len(group) > 1:
+                    results: Sequence[Any] = [await _attempt(self._savepoint, tx, job.command) for job in group]
+                else:
+                    results = await verb(tx, [job.command for job in group])
                 answers += zip(group, results, strict=True)
             decided = time.perf_counter()
             await self._session.commit()
