@@ -10,8 +10,9 @@ while it still waits, or carried out whole and only its answer dropped.
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from types import TracebackType
 from typing import Any, Protocol, TypeAlias
 
@@ -94,6 +95,21 @@ async def _alone(tx: Tx, functions: Sequence[Callable[[Tx], Awaitable[Any]]]) ->
     return [await fn(tx) for fn in functions]
 
 
+def _is_rare(job: _Job) -> bool:
+    return job.verb is _alone
+
+
+async def _by_verb(tx: Tx, jobs: Iterable[_Job]) -> list[tuple[_Job, Any]]:
+    """Call each verb once with all its commands."""
+    groups: dict[Verb[Any, Any], list[_Job]] = {}
+    for job in jobs:
+        groups.setdefault(job.verb, []).append(job)
+    answers: list[tuple[_Job, Any]] = []
+    for verb, group in groups.items():
+        answers += zip(group, await verb(tx, [job.command for job in group]), strict=True)
+    return answers
+
+
 async def _attempt(savepoint: Savepoint, tx: Tx, fn: Callable[[Tx], Awaitable[Any]]) -> Any:
     """The result of one rare verb among others, or what it raised; a database that is away is the fault of none."""
     try:
@@ -168,11 +184,16 @@ class Writer:
             await self._session.close()
 
     def _take(self) -> list[_Job]:
-        """The oldest job, with those of its kind, hot or rare, right behind it."""
+        """The oldest job with those right behind it that may share its transaction."""
         jobs = [self._waiting.popleft()]
-        rare = jobs[0].verb is _alone
-        limit = BATCH_LIMIT if not rare else RARE_LIMIT if self._savepoint else 1
-        while self._waiting and (self._waiting[0].verb is _alone) is rare and len(jobs) < limit:
+        rare = int(_is_rare(jobs[0]))
+        if rare and not self._savepoint:
+            return jobs
+        most_rare = RARE_LIMIT if self._savepoint else 0
+        while self._waiting and len(jobs) < BATCH_LIMIT:
+            rare += _is_rare(self._waiting[0])
+            if rare > most_rare:
+                break
             jobs.append(self._waiting.popleft())
         return jobs
 
@@ -200,19 +221,15 @@ class Writer:
             job.finish(result)
 
     async def _transact(self, jobs: Sequence[_Job]) -> list[tuple[_Job, Any]]:
-        groups: dict[Verb[Any, Any], list[_Job]] = {}
-        for job in jobs:
-            groups.setdefault(job.verb, []).append(job)
         answers: list[tuple[_Job, Any]] = []
         started = time.perf_counter()
         try:
             tx = await self._session.begin()
-            for verb, group in groups.items():
-                if verb is _alone and self._savepoint and len(group) > 1:
-                    results: Sequence[Any] = [await _attempt(self._savepoint, tx, job.command) for job in group]
+            for rare, part in groupby(jobs, _is_rare):
+                if rare and self._savepoint and len(jobs) > 1:
+                    answers += [(job, await _attempt(self._savepoint, tx, job.command)) for job in part]
                 else:
-                    results = await verb(tx, [job.command for job in group])
-                answers += zip(group, results, strict=True)
+                    answers += await _by_verb(tx, part)
             decided = time.perf_counter()
             await self._session.commit()
         except BaseException:
