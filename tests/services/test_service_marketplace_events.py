@@ -18,6 +18,7 @@ from licensesvc.services import change_license
 from licensesvc.services.audit_database import audit_database
 from licensesvc.services.change_license import Target
 from licensesvc.services.receive_call import receive_call
+from licensesvc.services.sign_license import signed_license
 from licensesvc.services.validate_license import validate_license
 from licensesvc.storage import licenses
 from licensesvc.web.callbacks.routes import RESULT_CODES
@@ -144,6 +145,20 @@ async def test_sixty_repeats_leave_one_trace(play):
 
         assert (await kinds_of(played.rt))["license.refreshed"] == 1
         assert (await played.loaded()).view.version == 3  # issued, activated, refreshed
+
+
+async def test_the_signed_license_follows_on_demand(play):
+    played = await play(next(row for row in ROWS if row.happens == "order activate R1*60"))
+    public_id = (await played.loaded()).view.public_id
+
+    assert (await signed_license(played.rt, public_id)).revision == 2
+    assert (await signed_license(played.rt, public_id)).revision == 2
+    await played.word("R2")
+    assert (await signed_license(played.rt, public_id)).revision == 3
+    for word in ("2030", "FREEZE"):
+        await played.word(word)
+    with pytest.raises(IllegalLicenseState):
+        await signed_license(played.rt, public_id)
 
 
 async def test_a_server_that_obeys_the_last_call_is_caught_by_the_table(play, monkeypatch):
