@@ -81,6 +81,17 @@ class IllegalLicenseState(DomainError):
     code = "ILLEGAL_LICENSE_STATE"
 
 
+class InvalidCodeListed(DomainError):
+    """The list holds a license code that this cannot be done with."""
+
+    code = "INVALID_CODE_LISTED"
+
+    def __init__(self, unknown: int) -> None:
+        """Tell how many of the codes do not exist."""
+        self.unknown = unknown
+        super().__init__()
+
+
 class NoFreeSeat(DomainError):
     """All seats of the license are taken."""
 
@@ -121,6 +132,24 @@ class OrderConflict(DomainError):
     """The order line is known with other contents."""
 
     code = "ORDER_CONFLICT"
+
+
+class OrderNotFound(DomainError):
+    """There is no such order."""
+
+    code = "ORDER_NOT_FOUND"
+
+
+class OrderLineNotFound(DomainError):
+    """The order has no such line."""
+
+    code = "ORDER_LINE_NOT_FOUND"
+
+
+class NotASeller(DomainError):
+    """Only credentials of the seller may do this."""
+
+    code = "NOT_A_SELLER"
 
 
 class NotIssuable(DomainError):
