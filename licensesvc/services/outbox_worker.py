@@ -9,12 +9,14 @@ import structlog
 from licensesvc.domain import retry
 from licensesvc.domain.errors import DomainError
 from licensesvc.domain.instants import SECOND
+from licensesvc.marketplace.huawei.breaker import BreakerOpen
 from licensesvc.marketplace.huawei.client import MarketplaceClient, MarketplaceUnreachable
 from licensesvc.marketplace.huawei.orders import MalformedAnswer, MarketplaceRefusal
 from licensesvc.services import mail_code
 from licensesvc.services.mailer import MailDelayed, Mailer, Undeliverable
+from licensesvc.services.marketplace_account import CannotAsk
 from licensesvc.services.notify_order import OUTBOX_KIND
-from licensesvc.services.query_order import CannotAsk, decode_query, query_order
+from licensesvc.services.query_order import decode_query, query_order
 from licensesvc.services.runtime import Runtime
 from licensesvc.storage import outbox
 from licensesvc.storage.outbox import OutboxItem
@@ -33,6 +35,7 @@ _EXPECTED: Final = (
     StorageError,
     CannotAsk,
     MarketplaceUnreachable,
+    BreakerOpen,
     MarketplaceRefusal,
     MalformedAnswer,
     MailDelayed,
