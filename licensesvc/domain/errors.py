@@ -81,6 +81,17 @@ class IllegalLicenseState(DomainError):
     code = "ILLEGAL_LICENSE_STATE"
 
 
+class InvalidCodeListed(DomainError):
+    """The list holds a license code that this cannot be done with."""
+
+    code = "INVALID_CODE_LISTED"
+
+    def __init__(self, unknown: int) -> None:
+        """Tell how many of the codes do not exist."""
+        self.unknown = unknown
+        super().__init__()
+
+
 class NoFreeSeat(DomainError):
     """All seats of the license are taken."""
 

@@ -12,7 +12,7 @@ from typing import Final, Self
 import msgspec
 
 from licensesvc.domain import ratelimit
-from licensesvc.domain.errors import ActivationNotFound, LicenseNotFound
+from licensesvc.domain.errors import ActivationNotFound, InvalidCodeListed, LicenseNotFound
 from licensesvc.domain.instants import HOUR, MINUTE, Instant
 from licensesvc.domain.ratelimit import Limit
 from licensesvc.services.runtime import Runtime
@@ -23,6 +23,9 @@ BLOCKED_KEPT: Final = 10_000
 """Subjects without credit kept in memory; beyond, the oldest are dropped and found out again by their next charge."""
 FORGET_EVERY: Final = MINUTE
 """How often drained buckets are dropped, while there are charges."""
+
+MAX_CODES: Final = 100
+"""License codes that one call may name (spec §§1.3-1.5)."""
 
 _TEACHING: Final = (LicenseNotFound, ActivationNotFound)
 
@@ -38,25 +41,26 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 def limits(*, unknown_codes: int, bad_tokens: int, seats_given_back: int) -> Limits:
     """Name the limits: unknown codes and bad tokens a minute, seats of one license given back an hour."""
     return Limits(
-        unknown_codes=Limit(name="unknown-codes", count=unknown_codes, window=MINUTE),
+        unknown_codes=Limit(name="unknown-codes", count=unknown_codes, window=MINUTE, at_once=MAX_CODES),
         bad_tokens=Limit(name="bad-tokens", count=bad_tokens, window=MINUTE),
         seats_given_back=Limit(name="seats-given-back", count=seats_given_back, window=HOUR),
     )
 
 
 class Charge(msgspec.Struct, frozen=True, kw_only=True):
-    """One event to pay for."""
+    """The events of one call, to be paid for."""
 
     bucket: str
     limit: Limit
     now: Instant
+    events: int = 1
 
 
 async def charge_buckets(tx: Tx, commands: Sequence[Charge]) -> Sequence[Instant | Exception]:
     """Hot verb: charge all waiting events, by name, for two nodes must not wait for one another."""
     drained: dict[int, Instant] = {}
     for index, command in sorted(enumerate(commands), key=lambda item: item[1].bucket):
-        drained[index] = await buckets.charge(tx, command.bucket, command.limit, command.now)
+        drained[index] = await buckets.charge(tx, command.bucket, command.limit, command.now, command.events)
     return [drained[index] for index in range(len(commands))]
 
 
@@ -83,21 +87,22 @@ class Limiter:
         if until is None:
             return
         now = self._rt.clock()
-        if 0 < until - now <= ratelimit.MAX_DEBT * limit.depth:
+        if 0 < until - now <= limit.fullest:
             raise ratelimit.refusal(limit, until - now)
         del self._blocked[bucket]
 
-    async def charge(self, limit: Limit, bucket: str) -> None:
-        """Charge one event; raise RateLimited if it was one too many."""
+    async def charge(self, limit: Limit, bucket: str, events: int = 1) -> None:
+        """Charge the events of one call; raise RateLimited if there was no credit for the first."""
         now = self._rt.clock()
         if not 0 <= now - self._forgot_at < FORGET_EVERY:
             self._forgot_at = now
             await self._rt.db.write(lambda tx: buckets.forget_drained(tx, now))
-        drained_at = await self._rt.db.submit(charge_buckets, Charge(bucket=bucket, limit=limit, now=now))
+        charge = Charge(bucket=bucket, limit=limit, now=now, events=events)
+        drained_at = await self._rt.db.submit(charge_buckets, charge)
         wait = ratelimit.wait(limit, drained_at, now)
         if wait:
             self._block(bucket, now + wait)
-        if ratelimit.overdrawn(limit, drained_at, now):
+        if ratelimit.overdrawn(limit, drained_at, now, events):
             raise ratelimit.refusal(limit, wait)
 
     def _block(self, bucket: str, until: Instant) -> None:
@@ -126,7 +131,9 @@ class Attempt:
     ) -> None:
         if isinstance(error, _TEACHING):
             await self.failed()
+        elif isinstance(error, InvalidCodeListed) and error.unknown:
+            await self.failed(error.unknown)
 
-    async def failed(self) -> None:
-        """Charge an answer that found nothing without raising; raises RateLimited when it was one too many."""
-        await self._limiter.charge(self._limit, self._bucket)
+    async def failed(self, events: int = 1) -> None:
+        """Charge an answer that found nothing without raising, so many times; raises RateLimited when there was no credit."""
+        await self._limiter.charge(self._limit, self._bucket, events)

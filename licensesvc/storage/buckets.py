@@ -1,15 +1,15 @@
 """Rows of `buckets`: what `domain/ratelimit.py` computes, in one statement, so that several nodes share one count."""
 
 from licensesvc.domain.instants import Instant
-from licensesvc.domain.ratelimit import MAX_DEBT, Limit
+from licensesvc.domain.ratelimit import Limit
 from licensesvc.storage.port import Tx
 
 FORGOTTEN_AT_ONCE = 1_000
 """Rows that one call of `forget_drained` removes."""
 
 
-async def charge(tx: Tx, name: str, limit: Limit, now: Instant) -> Instant:
-    """Pay for one event of the bucket and return when it is drained (`ratelimit.charged`)."""
+async def charge(tx: Tx, name: str, limit: Limit, now: Instant, events: int = 1) -> Instant:
+    """Pay for the events of one call and return when the bucket is drained (`ratelimit.charged`)."""
     row = await tx.one(
         "INSERT INTO buckets AS b (name, drained_at) VALUES ($1, CAST($2 AS bigint) + CAST($3 AS bigint))"
         " ON CONFLICT (name) DO UPDATE SET drained_at = CASE"
@@ -19,8 +19,8 @@ async def charge(tx: Tx, name: str, limit: Limit, now: Instant) -> Instant:
         " RETURNING drained_at",
         name,
         now,
-        limit.interval,
-        now + MAX_DEBT * limit.depth,
+        limit.interval * events,
+        now + limit.fullest,
     )
     assert row is not None
     return int(row["drained_at"])

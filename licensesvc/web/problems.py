@@ -45,6 +45,7 @@ TABLE: Final[Mapping[str, Kind]] = {
     "LICENSE_NOT_ACTIVATED": Kind(HTTPStatus.CONFLICT, "The license is not activated"),
     "LICENSE_NOT_CLAIMED": Kind(HTTPStatus.CONFLICT, "The license is not claimed"),
     "ILLEGAL_LICENSE_STATE": Kind(HTTPStatus.CONFLICT, "Not in this state of the license"),
+    "INVALID_CODE_LISTED": Kind(HTTPStatus.CONFLICT, "Not with every code of the list"),
     "NO_FREE_SEAT": Kind(HTTPStatus.CONFLICT, "All seats are taken"),
     "SEATS_IN_USE": Kind(HTTPStatus.CONFLICT, "Seats are in use"),
     "MAIL_NOT_CONFIGURED": Kind(HTTPStatus.CONFLICT, "No mail server is set"),

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from licensesvc.domain.connection import ErrorTable
 from licensesvc.domain.errors import InvalidParameter
 from licensesvc.domain.instants import parse_stamp
 from licensesvc.marketplace.huawei.result_codes import OPEN_API, OpenApiCode
@@ -19,6 +20,9 @@ MAX_LICENSE = 64
 MAX_THIRD_PARTY_ACCOUNT = 256
 MAX_IP = 32
 STAMP_DIGITS = 14
+
+_SUCCESS_MESSAGE = OPEN_API[ErrorTable.CURRENT][OpenApiCode.SUCCESS].message
+"""The same in both generations."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -116,24 +120,28 @@ def heartbeat_success(
     )
 
 
-def failure(error_code: OpenApiCode) -> tuple[int, bytes]:
-    """HTTP status and body of a refusal; it carries no `data` [I]."""
-    return _FAILURES[error_code]
+def failure(error_code: OpenApiCode, table: ErrorTable = ErrorTable.CURRENT) -> tuple[int, bytes]:
+    """HTTP status and body of a refusal in the words of a generation; it carries no `data` [I]."""
+    return _FAILURES[table][error_code]
 
 
-_FAILURES: Mapping[OpenApiCode, tuple[int, bytes]] = MappingProxyType(
+_FAILURES: Mapping[ErrorTable, Mapping[OpenApiCode, tuple[int, bytes]]] = MappingProxyType(
     {
-        code: (outcome.http_status, _encode({"error_code": code, "error_msg": outcome.message}))
-        for code, outcome in OPEN_API.items()
-        if code is not OpenApiCode.SUCCESS
+        table: {
+            code: (
+                outcome.http_status,
+                _encode({"error_code": outcome.code or code, "error_msg": outcome.message}),
+            )
+            for code, outcome in outcomes.items()
+            if code is not OpenApiCode.SUCCESS
+        }
+        for table, outcomes in OPEN_API.items()
     }
 )
 
 
-def _success(data: dict[str, str | int]) -> bytes:
-    return _encode(
-        {"error_code": OpenApiCode.SUCCESS, "error_msg": OPEN_API[OpenApiCode.SUCCESS].message, "data": data}
-    )
+def _success(data: Any) -> bytes:
+    return _encode({"error_code": OpenApiCode.SUCCESS, "error_msg": _SUCCESS_MESSAGE, "data": data})
 
 
 def _fields(body: bytes) -> dict[str, Any]:

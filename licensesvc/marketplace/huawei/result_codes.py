@@ -10,16 +10,20 @@ from typing import NamedTuple
 
 import msgspec
 
+from licensesvc.domain.connection import ErrorTable
+
 
 class Outcome(NamedTuple):
     """How a code travels: the HTTP status and the documented text."""
 
     http_status: int
     message: str
+    code: str | None = None
+    """What is written instead of the code itself, where a generation has another one for it."""
 
 
 class OpenApiCode(StrEnum):
-    """`error_code` of the License open API, current table (spec §1.8)."""
+    """`error_code` of the License open API, by the current table (spec §1.8)."""
 
     SUCCESS = "92020000"
     INTERNAL_ERROR = "92020001"
@@ -35,7 +39,7 @@ class OpenApiCode(StrEnum):
     UNREADABLE = "95000004"
 
 
-OPEN_API: Mapping[OpenApiCode, Outcome] = MappingProxyType(
+_CURRENT: Mapping[OpenApiCode, Outcome] = MappingProxyType(
     {
         OpenApiCode.SUCCESS: Outcome(200, "success"),
         OpenApiCode.INTERNAL_ERROR: Outcome(200, "internal error"),
@@ -50,6 +54,27 @@ OPEN_API: Mapping[OpenApiCode, Outcome] = MappingProxyType(
         OpenApiCode.CONTENT_TYPE_NOT_SUPPORTED: Outcome(415, "Content type not supported"),
         OpenApiCode.UNREADABLE: Outcome(400, "req message is not readable"),
     }
+)
+
+# The table of older guides, which knew neither framework errors (9500000x) nor 92020011; what it lacks stands as in the current one.
+# Its row `401 92020003` breaks off before the text [I]. Its `403 92020001 Unauthorized` has no use here: the gateway refuses whom
+# it does not know, and a code of somebody else is unknown.
+_OLDER: Mapping[OpenApiCode, Outcome] = MappingProxyType(
+    {
+        **_CURRENT,
+        OpenApiCode.INTERNAL_ERROR: Outcome(500, "internal error"),
+        OpenApiCode.INVALID_PARAM: Outcome(400, "invalid param"),
+        OpenApiCode.ILLEGAL_STATE: Outcome(401, "illegal state"),
+        OpenApiCode.UNKNOWN_CODE: Outcome(200, "license code not exist."),
+        OpenApiCode.NOT_ACTIVATED: Outcome(401, "illegal state", OpenApiCode.ILLEGAL_STATE),
+        OpenApiCode.BAD_REQUEST: Outcome(400, "invalid param", OpenApiCode.INVALID_PARAM),
+        OpenApiCode.CONTENT_TYPE_NOT_SUPPORTED: Outcome(400, "invalid param", OpenApiCode.INVALID_PARAM),
+        OpenApiCode.UNREADABLE: Outcome(400, "invalid param", OpenApiCode.INVALID_PARAM),
+    }
+)
+
+OPEN_API: Mapping[ErrorTable, Mapping[OpenApiCode, Outcome]] = MappingProxyType(
+    {ErrorTable.CURRENT: _CURRENT, ErrorTable.OLDER: _OLDER}
 )
 
 

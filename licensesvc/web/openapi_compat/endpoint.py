@@ -1,20 +1,23 @@
 """The frame around every call of the compatible API: checks in the gateway's order, answers in its words (spec §11.3).
 
-405 method · 400 body too large · 401 signature (the gateway's envelope) · 415 content type · 429 too many unknown codes (the
-gateway's envelope) · 400 unreadable, then invalid · the call's own codes. Plain ASGI: these are the hottest routes of the server, and their errors are not ours to shape.
+405 method · 400 body too large · 401 signature (the gateway's envelope) · 415 content type · 429 too many unknown codes ·
+400 unreadable, then invalid · the call's own codes. Plain ASGI: these are the hottest routes of the server, and their errors are not ours to shape.
+
+In: `Call`, which says what differs from URI to URI, and the frame that serves one. Out: the calls, a file for each family.
+Whoever wants to step in between the caller and our own decision takes a call of the table and puts another `decide` into it.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Final
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple, TypeAlias
 
+import msgspec
 import structlog
 from litestar.types import HTTPScope, Receive, Scope, Send
 
-from licensesvc.domain import errors
+from licensesvc.domain.connection import ErrorTable
 from licensesvc.domain.errors import DomainError, RateLimited
 from licensesvc.marketplace.huawei import aksk, openapi
-from licensesvc.marketplace.huawei.openapi import OpenApiFault
-from licensesvc.marketplace.huawei.result_codes import OpenApiCode, gateway_error, gateway_throttled
+from licensesvc.marketplace.huawei.result_codes import OpenApiCode, gateway_error
 from licensesvc.marketplace.huawei.wire import SignatureRefused
 from licensesvc.services.authenticate_software import Caller, SoftwareGate
 from licensesvc.services.limit_attempts import Limiter
@@ -25,20 +28,48 @@ from licensesvc.web.observed import tell_caller
 from licensesvc.web.throttling import limit_headers
 
 MAX_BODY_BYTES: Final = 64 * 1024
-
-Call = Callable[[Caller, bytes], Awaitable[bytes]]
-"""What one endpoint does with an authenticated body; returns the body of a success."""
+"""Of every call that does not say otherwise."""
 
 _log = structlog.get_logger(__name__)
 
 _JSON: Final = [(b"content-type", b"application/json;charset=UTF-8")]
-_CODES: Final[Mapping[type[DomainError], OpenApiCode]] = {
-    errors.InvalidParameter: OpenApiCode.INVALID_PARAM,
-    errors.IllegalLicenseState: OpenApiCode.ILLEGAL_STATE,
-    errors.LicenseNotClaimed: OpenApiCode.NOT_CLAIMED,
-    errors.LicenseNotFound: OpenApiCode.UNKNOWN_CODE,
-    errors.LicenseNotActivated: OpenApiCode.NOT_ACTIVATED,
-}
+
+Served: TypeAlias = tuple[int, bytes, Sequence[tuple[bytes, bytes]]]
+"""Status, body and headers of an answer."""
+
+
+class Answered(NamedTuple):
+    """The body of a success; `unknown` counts the codes of the request that name nothing, and each is charged."""
+
+    body: bytes
+    unknown: int = 0
+
+
+class Words(msgspec.Struct, frozen=True, kw_only=True):
+    """How the calls of one family say no; `codes` are members of the family's enumeration of result codes."""
+
+    fault: type[openapi.OpenApiFault]
+    """What reading a request raises, with a code."""
+    codes: Mapping[type[DomainError], Any]
+    """What of the domain's refusals the family has a word for; everything else is an internal error."""
+    internal_error: Any
+    failure: Callable[[Any, ErrorTable], tuple[int, bytes]]
+    throttled: Callable[[RateLimited, ErrorTable, str], tuple[int, bytes]]
+    """Too many unknown codes; the text is a fresh request id."""
+
+
+class Call(msgspec.Struct, frozen=True, kw_only=True):
+    """One URI: how it is asked, how the request is read, who decides it and how it says no."""
+
+    path: str
+    """Below `routes.ROOT`."""
+    read: Callable[[bytes], Any]
+    """The request in a body, or in the query string of a GET."""
+    decide: Callable[[Caller, Any], Awaitable[Answered]]
+    """What becomes of an authenticated caller's request."""
+    words: Words
+    method: str = "POST"
+    body_limit: int = MAX_BODY_BYTES
 
 
 class CompatibleEndpoint:
@@ -49,54 +80,74 @@ class CompatibleEndpoint:
         self._gate = gate
         self._limiter = limiter
         self._call = call
+        self._has_body = call.method == "POST"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; nothing that a client sends makes this raise."""
         http = await only_http(scope, send)
         if http is None:
             return
-        headers = _JSON
         try:
-            status, body = await self._serve(http, receive)
+            status, body, headers = await self._serve(http, receive)
         except ClientGone:
             return
-        except RateLimited as no:
-            status, body = gateway_throttled(no.limit, no.count, no.window_s, self._rt.entropy(16).hex())
-            headers = [*_JSON, *((name.encode(), value.encode()) for name, value in limit_headers(no).items())]
         await answer(send, status, body, headers)
 
-    async def _serve(self, scope: HTTPScope, receive: Receive) -> tuple[int, bytes]:
-        if scope["method"] != "POST":
-            return openapi.failure(OpenApiCode.METHOD_NOT_SUPPORTED)
+    async def _serve(self, scope: HTTPScope, receive: Receive) -> Served:
+        """The checks up to the signature; before the caller is known, the current table answers."""
+        if scope["method"] != self._call.method:
+            return *openapi.failure(OpenApiCode.METHOD_NOT_SUPPORTED), _JSON
         try:
-            body = await read_body(receive, MAX_BODY_BYTES)
+            body = await read_body(receive, self._call.body_limit)
             caller = await self._authenticate(scope, body)
-            if not _is_json(scope):
-                return openapi.failure(OpenApiCode.CONTENT_TYPE_NOT_SUPPORTED)
-            async with self._limiter.unknown_codes(caller.public_id, client_address(scope)):
-                return 200, await self._call(caller, body)
-        except (ClientGone, RateLimited):
+        except ClientGone:
             raise
         except BodyTooLarge:
-            return openapi.failure(OpenApiCode.BAD_REQUEST)
+            return *openapi.failure(OpenApiCode.BAD_REQUEST), _JSON
         except SignatureRefused as refused:
-            return gateway_error(refused.reason, self._rt.entropy(16).hex())
-        except OpenApiFault as fault:
-            return openapi.failure(fault.error_code)
+            return *gateway_error(refused.reason, self._request_id()), _JSON
+        except Exception as error:  # noqa: BLE001 - a client of the marketplace knows this code, not a problem document
+            self._report(scope, error)
+            return *self._call.words.failure(self._call.words.internal_error, ErrorTable.CURRENT), _JSON
+        return await self._serve_caller(scope, caller, body)
+
+    async def _serve_caller(self, scope: HTTPScope, caller: Caller, body: bytes) -> Served:
+        words, table = self._call.words, caller.connection.error_table
+        if self._has_body and not _is_json(scope):
+            return *openapi.failure(OpenApiCode.CONTENT_TYPE_NOT_SUPPORTED, table), _JSON
+        try:
+            async with self._limiter.unknown_codes(caller.public_id, client_address(scope)) as attempt:
+                request = self._call.read(body if self._has_body else scope["query_string"])
+                answered = await self._call.decide(caller, request)
+                if answered.unknown:
+                    await attempt.failed(answered.unknown)
+                return 200, answered.body, _JSON
+        except RateLimited as no:
+            headers = [(name.encode(), value.encode()) for name, value in limit_headers(no).items()]
+            return *words.throttled(no, table, self._request_id()), [*_JSON, *headers]
+        except words.fault as fault:
+            return *words.failure(fault.error_code, table), _JSON
         except DomainError as no:
-            return openapi.failure(_CODES.get(type(no), OpenApiCode.INTERNAL_ERROR))
-        except StorageError as error:
-            _log.warning("storage_failed", error=str(error))
-            return openapi.failure(OpenApiCode.INTERNAL_ERROR)
-        except Exception:  # noqa: BLE001 - a client of the marketplace knows this code, not a problem document
-            _log.exception("compatible_call_failed", path=scope["path"])
-            return openapi.failure(OpenApiCode.INTERNAL_ERROR)
+            return *words.failure(words.codes.get(type(no), words.internal_error), table), _JSON
+        except Exception as error:  # noqa: BLE001 - as above
+            self._report(scope, error)
+            return *words.failure(words.internal_error, table), _JSON
 
     async def _authenticate(self, scope: HTTPScope, body: bytes) -> Caller:
-        signed = aksk.parse_request("POST", scope["raw_path"], scope["query_string"], list(scope["headers"]))
+        signed = aksk.parse_request(self._call.method, scope["raw_path"], scope["query_string"], list(scope["headers"]))
         caller = await self._gate.authenticate(signed, body, client_address(scope))
         tell_caller(scope, caller.public_id, caller.connection.public_id)
         return caller
+
+    def _request_id(self) -> str:
+        return self._rt.entropy(16).hex()
+
+    @staticmethod
+    def _report(scope: HTTPScope, error: Exception) -> None:
+        if isinstance(error, StorageError):
+            _log.warning("storage_failed", error=str(error))
+        else:
+            _log.error("compatible_call_failed", path=scope["path"], exc_info=error)
 
 
 def _is_json(scope: HTTPScope) -> bool:
