@@ -12,7 +12,7 @@ from licensesvc.domain.instants import SECOND
 from licensesvc.marketplace.huawei.breaker import BreakerOpen
 from licensesvc.marketplace.huawei.client import MarketplaceClient, MarketplaceUnreachable
 from licensesvc.marketplace.huawei.orders import MalformedAnswer, MarketplaceRefusal
-from licensesvc.services import mail_code
+from licensesvc.services import mail_code, relay_usage
 from licensesvc.services.mailer import MailDelayed, Mailer, Undeliverable
 from licensesvc.services.marketplace_account import CannotAsk
 from licensesvc.services.notify_order import OUTBOX_KIND
@@ -41,7 +41,7 @@ _EXPECTED: Final = (
     MailDelayed,
     Undeliverable,
 )
-_SCHEDULES: Final = {mail_code.OUTBOX_KIND: retry.MAIL}
+_SCHEDULES: Final = {mail_code.OUTBOX_KIND: retry.MAIL, relay_usage.OUTBOX_KIND: retry.RELAY_USAGE}
 """How to try again what is not the asking for orders."""
 
 
@@ -50,9 +50,11 @@ class OutboxWorker:
 
     def __init__(self, rt: Runtime, client: MarketplaceClient, mailer: Mailer | None = None) -> None:
         self._rt = rt
+        reporter = relay_usage.UsageReporter(rt, client)
         self._handlers: dict[str, Callable[[OutboxItem], Awaitable[None]]] = {
             OUTBOX_KIND: lambda item: query_order(rt, client, decode_query(item.payload)),
             mail_code.OUTBOX_KIND: lambda item: mail_code.send_code(rt, mailer, item),
+            relay_usage.OUTBOX_KIND: lambda item: reporter.report(item.subject),
         }
         self._added = asyncio.Event()
 
