@@ -14,7 +14,7 @@ import uvicorn
 from litestar import Litestar
 
 from licensesvc.app import create_app
-from licensesvc.domain.connection import Connection, Site
+from licensesvc.domain.connection import Connection, ErrorTable, Site
 from licensesvc.domain.instants import PeriodUnit, to_datetime
 from licensesvc.domain.order import OrderFacts, OrderType
 from licensesvc.domain.policy import Term
@@ -36,6 +36,10 @@ KEY = "0123456789abcdef-demo-key"
 ROOT = "/api/mkp-openapi-public/global"
 ACTIVATE = f"{ROOT}/v1/license/activate"
 HEARTBEAT = f"{ROOT}/v1/license/heartbeat"
+ACTIVATE_ALL = f"{ROOT}/v2/license/activate"
+HEARTBEAT_ALL = f"{ROOT}/v2/license/heartbeat"
+USAGE = f"{ROOT}/v1/license/software-usage-info"
+ORDER_QUERY = f"{ROOT}/v1/order/query"
 HOST = "licenses.example"
 PEER = "198.51.100.7"
 
@@ -104,6 +108,7 @@ async def open_shop(
     term: Term = Term.PERIOD,
     connection: Connection | None = None,
     wire_zone: str = "UTC",
+    error_table: ErrorTable = ErrorTable.CURRENT,
     **policy: Any,
 ) -> Shop:
     """A connection (or a known one) with a policy (one year unless told) and a product."""
@@ -117,6 +122,7 @@ async def open_shop(
         name=name,
         site=Site.CN,
         wire_zone=wire_zone,
+        error_table=error_table,
         callback_key=KEY,
         api_access_key="AKMARKET",
         api_secret="sk-of-the-marketplace",
@@ -151,6 +157,12 @@ class Edge:
         """One call of the shop's software to the open API."""
         return await call(self.app, options.pop("pair", self.pair), path, fields, self.clock.now, **options)
 
+    async def ask_order(self, query: str, *, pair: Pair, **options: Any) -> "Answer":
+        """One question about an order, with a query string as it stands."""
+        target = f"{ORDER_QUERY}?{query}" if query else ORDER_QUERY
+        headers = signed_headers(pair, target, b"", self.clock.now, method="GET")
+        return await ask(self.app, "GET", target, headers=headers.items(), **options)
+
     async def written(self) -> list[int]:
         """Row counts of everything that a refused call must not change."""
         return await rows(self.rt, *TABLES)
@@ -171,6 +183,8 @@ TABLES = [
     "audit_events",
     "signature_failures",
     "buyers",
+    "usage_days",
+    "usage_clients",
 ]
 
 

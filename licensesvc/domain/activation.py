@@ -4,12 +4,20 @@ In: decisions over one view; each takes the view or None when the code is unknow
 The order of the checks is part of the contract: existence, state, then parameters.
 """
 
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from typing import Final
 
 import msgspec
 
-from licensesvc.domain.errors import IllegalLicenseState, InvalidParameter, LicenseNotFound, NoFreeSeat
+from licensesvc.domain.errors import (
+    IllegalLicenseState,
+    InvalidCodeListed,
+    InvalidParameter,
+    LicenseNotActivated,
+    LicenseNotFound,
+    NoFreeSeat,
+)
 from licensesvc.domain.instants import MINUTE, SECOND, Instant
 from licensesvc.domain.license import LicenseState, LicenseStatus, LicenseView, WireStatus, status_at, wire_status
 
@@ -80,11 +88,65 @@ def decide_activation(
     return ActivationDecision(activated_at=now, service_start=real_effect_time)
 
 
+def decide_activations(
+    views: Iterable[LicenseView | None],
+    *,
+    connection_id: int,
+    product_id: int | None,
+    now: Instant,
+    real_effect_time: Instant | None,
+) -> dict[int, ActivationDecision]:
+    """Put the licenses of a list into service, all or none; by internal id, for a license that is listed twice counts once.
+
+    InvalidCodeListed: one is unknown, or in a state that forbids it. InvalidParameter: as `decide_activation`, for one of them.
+    """
+    decided: dict[int, ActivationDecision] = {}
+    unknown, illegal = 0, False
+    refused: InvalidParameter | None = None
+    for view in views:
+        try:
+            decision = decide_activation(
+                view, connection_id=connection_id, product_id=product_id, now=now, real_effect_time=real_effect_time
+            )
+        except LicenseNotFound:
+            unknown += 1
+        except IllegalLicenseState:
+            illegal = True
+        except InvalidParameter as no:
+            refused = no
+        else:
+            assert view is not None
+            decided[view.id] = decision
+    if unknown or illegal:
+        raise InvalidCodeListed(unknown)
+    if refused is not None:
+        raise refused
+    return decided
+
+
 def decide_heartbeat(
     view: LicenseView | None, *, connection_id: int, product_id: int | None, now: Instant
 ) -> WireStatus:
     """Return the status that a query answers (spec §§1.4, 5.2); raises LicenseNotFound, LicenseNotActivated."""
     return wire_status(status_at(_own(view, connection_id, product_id), now))
+
+
+def decide_heartbeats(
+    views: Sequence[LicenseView | None], *, connection_id: int, product_id: int | None, now: Instant
+) -> list[WireStatus]:
+    """Return the statuses that a query of a list answers, in its order; InvalidCodeListed: one is unknown or not activated."""
+    statuses: list[WireStatus] = []
+    unknown = 0
+    for view in views:
+        try:
+            statuses.append(decide_heartbeat(view, connection_id=connection_id, product_id=product_id, now=now))
+        except LicenseNotFound:
+            unknown += 1
+        except LicenseNotActivated:
+            pass
+    if len(statuses) < len(views):
+        raise InvalidCodeListed(unknown)
+    return statuses
 
 
 def decide_seat(view: LicenseView | None, *, already: bool, now: Instant) -> SeatDecision:

@@ -140,6 +140,24 @@ class OrderConflict(DomainError):
     code = "ORDER_CONFLICT"
 
 
+class OrderNotFound(DomainError):
+    """There is no such order."""
+
+    code = "ORDER_NOT_FOUND"
+
+
+class OrderLineNotFound(DomainError):
+    """The order has no such line."""
+
+    code = "ORDER_LINE_NOT_FOUND"
+
+
+class NotASeller(DomainError):
+    """Only credentials of the seller may do this."""
+
+    code = "NOT_A_SELLER"
+
+
 class NotIssuable(DomainError):
     """Orders of this type or delivery kind are never issued a license."""
 

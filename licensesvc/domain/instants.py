@@ -27,6 +27,9 @@ LAST_YEAR: Final = 9999
 LAST_INSTANT: Final[Instant] = 253_402_300_799_999
 """9999-12-31T23:59:59.999Z."""
 
+LAST_ON_THE_WIRE: Final[Instant] = LAST_INSTANT - DAY
+"""Whoever means "for ever" enters the last instant there is; in zones ahead of UTC it lies beyond the year 9999."""
+
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
 _RFC3339: Final = re.compile(
@@ -111,6 +114,11 @@ def parse_stamp(text: str, zone: tzinfo) -> Instant:
 def format_stamp(instant: Instant, zone: tzinfo) -> str:
     """Return the 14 digits `yyyyMMddHHmmss` of `instant` in `zone`; milliseconds are cut."""
     return to_datetime(instant, zone).strftime("%Y%m%d%H%M%S")
+
+
+def wire_stamp(instant: Instant, zone: tzinfo) -> str:
+    """Return `format_stamp` of an instant that may be the last one there is."""
+    return format_stamp(min(instant, LAST_ON_THE_WIRE), zone)
 
 
 def add_period(start: Instant, unit: PeriodUnit, count: int, zone: tzinfo) -> Instant:

@@ -15,6 +15,8 @@ from licensesvc.domain.product import DeliveryKind
 
 ONE_TIME: Final = "ONE_TIME"
 """The charging mode that buys for good (spec §1.6)."""
+FOR_A_PERIOD: Final = "PERIOD"
+"""The charging mode that buys a length of time (spec §1.6)."""
 
 
 class OrderType(StrEnum):

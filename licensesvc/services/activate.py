@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from licensesvc.domain.activation import ActivationDecision, decide_activation
+from licensesvc.domain.activation import ActivationDecision, decide_activation, decide_activations
 from licensesvc.domain.audit import AuditEvent
 from licensesvc.domain.errors import DomainError
 from licensesvc.domain.instants import Instant
@@ -22,6 +22,18 @@ class Activate(msgspec.Struct, frozen=True, kw_only=True):
     """One call of the activation interface; `product_id` None = any product of the connection."""
 
     code_index: str
+    connection_id: int
+    product_id: int | None
+    calendar: ZoneInfo
+    real_effect_time: Instant | None
+    now: Instant
+    actor: str
+
+
+class ActivateAll(msgspec.Struct, frozen=True, kw_only=True):
+    """One call with a list of codes; `product_id` None = any product of the connection."""
+
+    code_indexes: tuple[str, ...]
     connection_id: int
     product_id: int | None
     calendar: ZoneInfo
@@ -50,6 +62,33 @@ async def activate(tx: Tx, commands: Sequence[Activate]) -> Sequence[LoadedLicen
             continue
         assert loaded is not None
         results.append(service.put(loaded, decision, calendar=command.calendar, actor=command.actor))
+    await service.store(tx)
+    return results
+
+
+async def activate_all(tx: Tx, commands: Sequence[ActivateAll]) -> Sequence[int | Exception]:
+    """Hot verb: put every license of a list into service, or none of it; the result says how many."""
+    indexes = {index for command in commands for index in command.code_indexes}
+    found = await licenses.by_codes(tx, sorted(indexes), lock=True)
+    service = IntoService()
+    results: list[int | Exception] = []
+    for command in commands:
+        listed = [found.get(index) for index in command.code_indexes]
+        try:
+            decided = decide_activations(
+                [service.current(loaded) for loaded in listed],
+                connection_id=command.connection_id,
+                product_id=command.product_id,
+                now=command.now,
+                real_effect_time=command.real_effect_time,
+            )
+        except DomainError as no:
+            results.append(no)
+            continue
+        by_id = {loaded.view.id: loaded for loaded in listed if loaded is not None}
+        for license_id, decision in decided.items():
+            service.put(by_id[license_id], decision, calendar=command.calendar, actor=command.actor)
+        results.append(len(decided))
     await service.store(tx)
     return results
 

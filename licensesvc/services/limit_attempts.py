@@ -1,4 +1,4 @@
-"""Stops who asks too often for what does not exist: license codes, activations, admin tokens.
+"""Stops who asks too often for what does not exist: license codes, activations, orders, admin tokens.
 
 What is charged are answers that would teach a guesser something, never successes: a thousand programs that activate one code
 are no attempt, and calls that succeed write nothing here. A subject without credit is refused from memory, before anything
@@ -12,7 +12,7 @@ from typing import Final, Self
 import msgspec
 
 from licensesvc.domain import ratelimit
-from licensesvc.domain.errors import ActivationNotFound, InvalidCodeListed, LicenseNotFound
+from licensesvc.domain.errors import ActivationNotFound, InvalidCodeListed, LicenseNotFound, OrderNotFound
 from licensesvc.domain.instants import HOUR, MINUTE, Instant
 from licensesvc.domain.ratelimit import Limit
 from licensesvc.services.runtime import Runtime
@@ -27,7 +27,7 @@ FORGET_EVERY: Final = MINUTE
 MAX_CODES: Final = 100
 """License codes that one call may name (spec §§1.3-1.5)."""
 
-_TEACHING: Final = (LicenseNotFound, ActivationNotFound)
+_TEACHING: Final = (LicenseNotFound, ActivationNotFound, OrderNotFound)
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):

@@ -19,6 +19,7 @@ class Retention(msgspec.Struct, frozen=True, kw_only=True):
     messages_days: int
     outbox_days: int
     released_activations_days: int
+    usage_days: int
 
     def instants(self, now: Instant) -> Mapping[str, Instant]:
         """By table, the instant before which its rows are past; a table that is kept for good is missing."""
@@ -26,8 +27,11 @@ class Retention(msgspec.Struct, frozen=True, kw_only=True):
             "messages": self.messages_days,
             "outbox": self.outbox_days,
             "activations": self.released_activations_days,
+            "usage_days": self.usage_days,
         }
         limits = {table: now - kept * DAY for table, kept in days.items() if kept}
+        # Who was counted on a day matters only while it lasts, somewhere on earth.
+        limits["usage_clients"] = now - 2 * DAY
         return {**limits, "idempotency_keys": now - KEPT_FOR, "nonces": now, "signature_failures": now - DAY}
 
 
@@ -37,6 +41,7 @@ def retention_of(settings: Settings) -> Retention:
         messages_days=settings.keep_messages_days,
         outbox_days=settings.keep_outbox_days,
         released_activations_days=settings.keep_released_activations_days,
+        usage_days=settings.keep_usage_days,
     )
 
 

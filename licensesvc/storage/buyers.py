@@ -47,6 +47,12 @@ async def by_public_id(tx: Tx, public_id: str) -> StoredBuyer | None:
     return _buyer(row) if row else None
 
 
+async def person(tx: Tx, buyer_id: int) -> Buyer | None:
+    """Who a buyer is; None once erased."""
+    row = await tx.one(f"SELECT {_COLUMNS} FROM buyers WHERE id = $1", buyer_id)
+    return _buyer(row).person if row else None
+
+
 async def page(tx: Tx, *, customer_id: str | None, after: int, limit: int) -> list[StoredBuyer]:
     """Up to `limit` buyers with an internal id above `after`, ascending; the marketplace's `customer_id` narrows."""
     if customer_id is None:

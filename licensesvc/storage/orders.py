@@ -167,6 +167,14 @@ async def find(tx: Tx, connection_id: int, order_id: str) -> StoredOrder | None:
     return _order(row) if row else None
 
 
+async def by_order_id(tx: Tx, connection_id: int, order_id: str) -> StoredOrder | None:
+    """Find an order by the marketplace's id, only to show it."""
+    row = await tx.one(
+        f"SELECT {_ORDER} FROM orders WHERE connection_id = $1 AND order_id = $2", connection_id, order_id
+    )
+    return _order(row) if row else None
+
+
 async def by_public_id(tx: Tx, public_id: str) -> StoredOrder | None:
     """Find an order by our id."""
     row = await tx.one(f"SELECT {_ORDER} FROM orders WHERE public_id = $1", public_id)

@@ -8,11 +8,14 @@ from typing import Final
 
 import msgspec
 
-from licensesvc.domain.instants import Instant
+from licensesvc.domain.instants import DAY, Instant
 from licensesvc.storage.port import Tx
 
 BATCH: Final = 500
 """Rows deleted in one transaction: hot writes wait no longer than that takes."""
+
+
+_DAY_IS_PAST: Final = f"day < CAST($1 AS bigint) / {DAY}"
 
 
 class Stale(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,6 +29,8 @@ STALE: Final[Mapping[str, Stale]] = {
     "messages": Stale(key="id", condition="received_at < $1"),
     "outbox": Stale(key="id", condition="COALESCE(done_at, given_up_at) < $1"),
     "activations": Stale(key="id", condition="released_at < $1"),
+    "usage_days": Stale(key="license_id, day", condition=_DAY_IS_PAST),
+    "usage_clients": Stale(key="client_key", condition=_DAY_IS_PAST),
     "idempotency_keys": Stale(key="scope, idempotency_key", condition="created_at < $1"),
     "nonces": Stale(key="connection_id, nonce", condition="expires_at < $1"),
     "signature_failures": Stale(

@@ -12,7 +12,11 @@ from licensesvc.domain.ratelimit import MAX_DEBT, Limit, charged, overdrawn, ref
 from licensesvc.settings import Settings
 
 limits = st.builds(
-    Limit, name=st.just("l"), count=st.integers(1, 2_000), window=st.sampled_from([SECOND, MINUTE, HOUR])
+    Limit,
+    name=st.just("l"),
+    count=st.integers(1, 2_000),
+    window=st.sampled_from([SECOND, MINUTE, HOUR]),
+    at_once=st.integers(1, 100),
 )
 steps = st.lists(st.integers(0, 20 * SECOND), min_size=1, max_size=80)
 FIVE = Limit(name="five", count=5, window=MINUTE)
@@ -46,14 +50,40 @@ def test_whoever_obeys_never_gets_more_than_the_burst_and_the_rate(limit, gaps):
 
 
 @given(limit=limits, events=st.integers(1, 10_000), pause=st.integers(0, DAY))
-def test_a_debt_is_capped_so_nobody_waits_longer_than_two_windows(limit, events, pause):
+def test_a_debt_is_capped_so_nobody_waits_longer_than_two_windows_and_one_call(limit, events, pause):
     now, drained_at = 1_000_000, None
+    longest = MAX_DEBT * limit.depth + (limit.at_once - 1) * limit.interval
     for _ in range(min(events, 5 * limit.count)):
-        drained_at = charged(limit, drained_at, now)
-    assert wait(limit, drained_at, now) <= MAX_DEBT * limit.depth
-    assert wait(limit, drained_at, now + MAX_DEBT * limit.depth) == 0
+        drained_at = charged(limit, drained_at, now, limit.at_once)
+    assert wait(limit, drained_at, now) <= longest
+    assert wait(limit, drained_at, now + longest) == 0
     # A clock that was set back by a year forgives as well.
-    assert charged(limit, drained_at + 365 * DAY, now) <= now + MAX_DEBT * limit.depth
+    assert charged(limit, drained_at + 365 * DAY, now) <= now + longest
+
+
+LISTS = Limit(name="lists", count=60, window=MINUTE, at_once=100)
+
+
+def test_a_call_that_brings_many_events_is_answered_while_there_is_credit_for_one_and_pays_for_all():
+    now, drained_at = 1_000_000, None
+    for _ in range(59):
+        drained_at = charged(LISTS, drained_at, now)
+    drained_at = charged(LISTS, drained_at, now, 100)
+    assert not overdrawn(LISTS, drained_at, now, 100)
+    assert wait(LISTS, drained_at, now) == 100 * SECOND  # 159 events, 60 of them free at once, and one more
+
+    assert overdrawn(LISTS, charged(LISTS, drained_at, now, 100), now, 100)
+
+
+@given(gaps=steps)
+def test_many_events_at_once_are_no_cheaper_than_one_by_one(gaps):
+    now, drained_at, admitted = 1_000_000, None, 0
+    for gap in gaps:
+        now += 5 * gap
+        if drained_at is None or wait(LISTS, drained_at, now) == 0:
+            drained_at = charged(LISTS, drained_at, now, 100)
+            admitted += 100
+    assert admitted <= LISTS.count + 99 + (now - 1_000_000) // LISTS.interval + 1
 
 
 @given(limit=limits, waited=st.integers(1, DAY))

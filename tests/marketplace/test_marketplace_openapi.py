@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from licensesvc.marketplace.huawei.openapi import (
     ActivateRequest,
     HeartbeatRequest,
+    LicenseInfo,
     OpenApiFault,
     activate_success,
     failure,
@@ -184,13 +185,15 @@ def test_text_inside_the_inner_document_survives_and_stays_utf8():
 
 def test_heartbeat_success_has_the_documented_fields_in_order():
     answer = heartbeat_success(
-        license_code="PLXXXXXX",
-        status="EXPIRED",
-        activate_time="20250522020304",
-        expire_time="20260522155959",
-        product_id="12345",
-        order_id="CS123",
-        amount=2,
+        LicenseInfo(
+            license_code="PLXXXXXX",
+            status="EXPIRED",
+            activate_time="20250522020304",
+            expire_time="20260522155959",
+            product_id="12345",
+            order_id="CS123",
+            amount=2,
+        )
     )
 
     assert answer == (

@@ -13,7 +13,7 @@ from licensesvc.storage import retention
 from licensesvc.storage.migrate import migrate
 
 NOW = 1_795_000_000_000
-KEPT = Retention(messages_days=180, outbox_days=30, released_activations_days=365)
+KEPT = Retention(messages_days=180, outbox_days=30, released_activations_days=365, usage_days=400)
 
 MESSAGE = (
     "INSERT INTO messages (public_id, direction, activity, received_at, request, response, outcome, duration_ms)"
@@ -30,10 +30,14 @@ ANSWER = (
 )
 NONCE = "INSERT INTO nonces (connection_id, nonce, expires_at) VALUES (1, $1, $2)"
 FAILURE = "INSERT INTO signature_failures (credential_id, address, failures, last_at) VALUES (1, $1, 1, $2)"
+DAY_OF_USE = "INSERT INTO usage_days (license_id, day) SELECT 1, CAST($2 AS bigint) / 86400000 WHERE $1 <> ''"
+CLIENT = "INSERT INTO usage_clients (client_key, day) VALUES ($1, CAST($2 AS bigint) / 86400000)"
 ROWS = {
     "messages": (MESSAGE, 180 * DAY),
     "outbox": (OUTBOX, 30 * DAY),
     "activations": (ACTIVATION, 365 * DAY),
+    "usage_days": (DAY_OF_USE, 400 * DAY + NOW % DAY),
+    "usage_clients": (CLIENT, 2 * DAY + NOW % DAY),
     "idempotency_keys": (ANSWER, DAY),
     "nonces": (NONCE, 0),
     "signature_failures": (FAILURE, DAY),
@@ -91,9 +95,10 @@ async def test_exactly_what_is_past_goes(rt):
 
 
 async def test_zero_days_keep_for_good(rt):
-    kept = Retention(messages_days=0, outbox_days=0, released_activations_days=0)
+    kept = Retention(messages_days=0, outbox_days=0, released_activations_days=0, usage_days=0)
 
-    assert (await prune(rt, kept, by="cli")).rows.keys() == {"idempotency_keys", "nonces", "signature_failures"}
+    short_lived = {"idempotency_keys", "nonces", "signature_failures", "usage_clients"}
+    assert (await prune(rt, kept, by="cli")).rows.keys() == short_lived
     assert (await rows(rt))["messages"] == 2
 
 
@@ -114,7 +119,7 @@ async def test_one_call_is_bounded_and_says_that_more_is_left(rt, monkeypatch):
     monkeypatch.setattr(retention, "BATCH", 2)
     many = [(str(number), NOW - 1) for number in range(5)]
     await rt.db.write(lambda tx: tx.many(NONCE, many))
-    kept = Retention(messages_days=0, outbox_days=0, released_activations_days=0)
+    kept = Retention(messages_days=0, outbox_days=0, released_activations_days=0, usage_days=0)
 
     calls = []
     while not calls or calls[-1].more:

@@ -43,13 +43,15 @@ class Host:
                 status="ALIVE", expire_time="20261123155959", product_id="p", amount=1, order_id="CS1"
             )
         return 200, openapi.heartbeat_success(
-            license_code=code,
-            status="ALIVE",
-            activate_time="20251123121320",
-            expire_time="20261123155959",
-            product_id="p",
-            order_id="CS1",
-            amount=1,
+            openapi.LicenseInfo(
+                license_code=code,
+                status="ALIVE",
+                activate_time="20251123121320",
+                expire_time="20261123155959",
+                product_id="p",
+                order_id="CS1",
+                amount=1,
+            )
         )
 
 

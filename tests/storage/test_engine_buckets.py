@@ -12,7 +12,11 @@ from licensesvc.storage import buckets
 from licensesvc.storage.migrate import migrate
 from tests.support_storage import open_at
 
-LIMITS = [Limit(name="a", count=3, window=MINUTE), Limit(name="b", count=1_000, window=SECOND)]
+LIMITS = [
+    Limit(name="a", count=3, window=MINUTE),
+    Limit(name="b", count=1_000, window=SECOND),
+    Limit(name="c", count=3, window=MINUTE, at_once=100),
+]
 NOW = 1_795_000_000_000
 
 
@@ -35,9 +39,10 @@ async def test_every_charge_is_what_the_domain_computes(migrated, limit):
     now, expected = NOW, None
     for _ in range(60):
         now += dice.choice([0, 0, 1, limit.interval - 1, limit.interval, limit.depth, 3 * limit.depth, -5 * MINUTE])
-        expected = charged(limit, expected, now)
+        events = dice.randint(1, limit.at_once)
+        expected = charged(limit, expected, now, events)
 
-        assert await migrated.write(lambda tx, at=now: buckets.charge(tx, "x", limit, at)) == expected
+        assert await migrated.write(lambda tx, at=now, n=events: buckets.charge(tx, "x", limit, at, n)) == expected
     assert await rows(migrated) == {"x": expected}
 
 

@@ -1,17 +1,24 @@
-"""The answer of order/query (spec §1.6), both directions and both generations (`MKT.` and `CBC.`).
+"""order/query (spec §1.6): the question as its server reads it, the answer in both directions and both generations (`MKT.`, `CBC.`).
 
-In: structs, tolerant decoding, the simulator's encoding. Out: transport (`client`), what an order changes.
+In: structs, tolerant decoding, encoding. Out: transport (`client`), what an order changes.
 """
 
+import re
 from typing import Any
+from urllib.parse import parse_qsl
 
 import msgspec
 
+from licensesvc.domain.connection import ErrorTable
 from licensesvc.domain.order import OrderType
 from licensesvc.marketplace.huawei.result_codes import ORDER, OrderCode
 from licensesvc.strictjson import decode_object
 
+MAX_ORDER_ID = 64
+
 _SUCCESS = frozenset({OrderCode.SUCCESS, "CBC.0000"})
+_ID = re.compile(rf"[!-~]{{1,{MAX_ORDER_ID}}}")
+_NAMES = {ErrorTable.CURRENT: ("resultCode", "resultMsg"), ErrorTable.OLDER: ("error_code", "error_msg")}
 
 
 class MarketplaceRefusal(Exception):
@@ -112,14 +119,52 @@ def parse_order_answer(body: bytes) -> OrderInfo:
         raise MalformedAnswer(str(error)) from None
 
 
-def order_answer(order: OrderInfo) -> bytes:
+def order_answer(order: OrderInfo, table: ErrorTable = ErrorTable.CURRENT) -> bytes:
     """Write the successful answer in the key order of the observed one; what is absent is `null`."""
-    return msgspec.json.encode(
-        {"resultCode": OrderCode.SUCCESS, "resultMsg": ORDER[OrderCode.SUCCESS].message, "orderInfo": order}
-    )
+    return msgspec.json.encode({**_envelope(OrderCode.SUCCESS, table), "orderInfo": order})
 
 
-def order_failure(code: OrderCode) -> tuple[int, bytes]:
+def order_failure(code: OrderCode, table: ErrorTable = ErrorTable.CURRENT) -> tuple[int, bytes]:
     """HTTP status and body of a refusal."""
-    outcome = ORDER[code]
-    return outcome.http_status, msgspec.json.encode({"resultCode": code, "resultMsg": outcome.message})
+    return ORDER[code].http_status, msgspec.json.encode(_envelope(code, table))
+
+
+def _envelope(code: OrderCode, table: ErrorTable) -> dict[str, str]:
+    """The older generation has other names and the prefix `CBC.`; numbers, texts and statuses are the same."""
+    written = code if table is ErrorTable.CURRENT else code.replace("MKT.", "CBC.", 1)
+    return dict(zip(_NAMES[table], (written, ORDER[code].message), strict=True))
+
+
+class OrderFault(Exception):
+    """The question cannot be answered; answer `order_failure(error_code)`."""
+
+    def __init__(self, error_code: OrderCode) -> None:
+        super().__init__(error_code)
+        self.error_code = error_code
+
+
+class OrderQuestion(msgspec.Struct, frozen=True, kw_only=True):
+    """Which order, or which line of it, is asked for."""
+
+    order_id: str
+    order_line_id: str | None = None
+
+
+def parse_order_query(query: bytes) -> OrderQuestion:
+    """Read a query string; an empty `orderLineId` is absent [I].
+
+    Raises `OrderFault`: `INVALID_PARAMETER` for a parameter that is missing, unknown or repeated, `INPUT_FAILURE` for an id that is none.
+    """
+    try:
+        pairs = parse_qsl(query.decode(), keep_blank_values=True, encoding="utf-8", errors="strict", max_num_fields=2)
+    except UnicodeDecodeError:
+        raise OrderFault(OrderCode.INPUT_FAILURE) from None
+    except ValueError:
+        raise OrderFault(OrderCode.INVALID_PARAMETER) from None
+    given = dict(pairs)
+    if len(given) < len(pairs) or not {"orderId"} <= given.keys() <= {"orderId", "orderLineId"} or not given["orderId"]:
+        raise OrderFault(OrderCode.INVALID_PARAMETER)
+    line_id = given.get("orderLineId") or None
+    if not _ID.fullmatch(given["orderId"]) or (line_id is not None and not _ID.fullmatch(line_id)):
+        raise OrderFault(OrderCode.INPUT_FAILURE)
+    return OrderQuestion(order_id=given["orderId"], order_line_id=line_id)

@@ -17,3 +17,8 @@ def period_of(period_type: str | None, period_number: int | None) -> Period | No
     if unit is None:
         raise InvalidParameter("periodType is not year, month or day")
     return Period(unit=unit, count=period_number)
+
+
+def fields_of(period: Period | None) -> tuple[str | None, int | None]:
+    """Write the two fields, `year`, `month` or `day` and the number."""
+    return (None, None) if period is None else (period.unit.lower(), period.count)

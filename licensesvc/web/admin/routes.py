@@ -18,6 +18,7 @@ from licensesvc.web.admin import (
     statistics,
     supervision,
     tokens,
+    usage,
     vault,
 )
 from licensesvc.web.admin.access import authenticated
@@ -35,6 +36,7 @@ def admin_router() -> Router:
             *orders.ROUTES,
             *licenses.ROUTES,
             *license_changes.ROUTES,
+            *usage.ROUTES,
             *credentials.ROUTES,
             *supervision.ROUTES,
             *messages.ROUTES,

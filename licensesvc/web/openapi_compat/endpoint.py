@@ -17,6 +17,7 @@ from litestar.types import HTTPScope, Receive, Scope, Send
 from licensesvc.domain.connection import ErrorTable
 from licensesvc.domain.errors import DomainError, RateLimited
 from licensesvc.marketplace.huawei import aksk, openapi
+from licensesvc.marketplace.huawei.orders import OrderFault
 from licensesvc.marketplace.huawei.result_codes import OpenApiCode, gateway_error
 from licensesvc.marketplace.huawei.wire import SignatureRefused
 from licensesvc.services.authenticate_software import Caller, SoftwareGate
@@ -48,7 +49,7 @@ class Answered(NamedTuple):
 class Words(msgspec.Struct, frozen=True, kw_only=True):
     """How the calls of one family say no; `codes` are members of the family's enumeration of result codes."""
 
-    fault: type[openapi.OpenApiFault]
+    fault: type[openapi.OpenApiFault | OrderFault]
     """What reading a request raises, with a code."""
     codes: Mapping[type[DomainError], Any]
     """What of the domain's refusals the family has a word for; everything else is an internal error."""

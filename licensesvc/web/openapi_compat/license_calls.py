@@ -1,24 +1,28 @@
 """Putting license codes into service and asking for them (spec §§1.3, 1.4)."""
 
 from datetime import UTC
-from typing import Final
 
 from licensesvc.domain.connection import Connection
-from licensesvc.domain.instants import DAY, LAST_INSTANT, Instant, format_stamp, parse_stamp
+from licensesvc.domain.instants import Instant, parse_stamp, wire_stamp
 from licensesvc.domain.license import PERPETUAL_WIRE_EXPIRY, ExpirySource
+from licensesvc.domain.usage import day_of
 from licensesvc.marketplace.huawei import openapi
-from licensesvc.marketplace.huawei.openapi import ActivateRequest, HeartbeatRequest
-from licensesvc.services.activate import Activate, activate
+from licensesvc.marketplace.huawei.openapi import (
+    ActivateAllRequest,
+    ActivateRequest,
+    HeartbeatAllRequest,
+    HeartbeatRequest,
+    LicenseInfo,
+)
+from licensesvc.services.activate import Activate, ActivateAll, activate, activate_all
 from licensesvc.services.authenticate_software import Caller
-from licensesvc.services.heartbeat import Heartbeat, heartbeat
+from licensesvc.services.heartbeat import Beat, Client, Heartbeat, HeartbeatAll, heartbeat, heartbeat_all
 from licensesvc.services.issue_license import code_index
+from licensesvc.services.report_usage import client_index
 from licensesvc.services.runtime import Runtime
 from licensesvc.storage.licenses import LoadedLicense
 from licensesvc.web.openapi_compat.endpoint import Answered, Call
 from licensesvc.web.openapi_compat.words import LICENSE_WORDS
-
-LAST_ON_THE_WIRE: Final[Instant] = LAST_INSTANT - DAY
-"""Whoever means "for ever" enters the last instant there is; in zones ahead of UTC it lies beyond the year 9999."""
 
 
 def license_calls(rt: Runtime) -> list[Call]:
@@ -30,8 +34,7 @@ def license_calls(rt: Runtime) -> list[Call]:
             connection_id=caller.connection.id,
             product_id=caller.product_id,
             calendar=caller.connection.calendar,
-            # UTC whatever the zone of the connection: the documentation says so of this field alone (spec §1.3).
-            real_effect_time=parse_stamp(request.real_effect_time, UTC) if request.real_effect_time else None,
+            real_effect_time=_stated(request.real_effect_time),
             now=rt.clock(),
             actor=caller.public_id,
         )
@@ -46,31 +49,71 @@ def license_calls(rt: Runtime) -> list[Call]:
             )
         )
 
+    async def v2_activate(caller: Caller, request: ActivateAllRequest) -> Answered:
+        command = ActivateAll(
+            code_indexes=tuple([code_index(rt, code) for code in request.license_list]),
+            connection_id=caller.connection.id,
+            product_id=caller.product_id,
+            calendar=caller.connection.calendar,
+            real_effect_time=_stated(request.real_effect_time),
+            now=rt.clock(),
+            actor=caller.public_id,
+        )
+        await rt.db.submit(activate_all, command)
+        return Answered(openapi.activate_all_success())
+
     async def v1_heartbeat(caller: Caller, request: HeartbeatRequest) -> Answered:
+        now = rt.clock()
         command = Heartbeat(
             code_index=code_index(rt, request.license),
             connection_id=caller.connection.id,
             product_id=caller.product_id,
-            now=rt.clock(),
+            now=now,
+            client=_client(rt, caller, request.third_party_account, now) if request.third_party_account else None,
         )
         beat = await rt.db.submit(heartbeat, command)
-        loaded = beat.license
-        return Answered(
-            openapi.heartbeat_success(
-                license_code=request.license,
-                status=beat.status,
-                activate_time=_stamp(caller.connection, loaded.view.activated_at),
-                expire_time=_expire_time(caller.connection, loaded),
-                product_id=loaded.marketplace_product_id,
-                order_id=loaded.order_id,
-                amount=_amount(loaded),
-            )
+        return Answered(openapi.heartbeat_success(_info(caller.connection, request.license, beat)))
+
+    async def v2_heartbeat(caller: Caller, request: HeartbeatAllRequest) -> Answered:
+        command = HeartbeatAll(
+            code_indexes=tuple([code_index(rt, code) for code in request.license_list]),
+            connection_id=caller.connection.id,
+            product_id=caller.product_id,
+            now=rt.clock(),
         )
+        beats = await rt.db.submit(heartbeat_all, command)
+        infos = [_info(caller.connection, code, beat) for code, beat in zip(request.license_list, beats, strict=True)]
+        return Answered(openapi.heartbeat_all_success(infos))
 
     return [
         Call(path="/v1/license/activate", read=openapi.parse_activate, decide=v1_activate, words=LICENSE_WORDS),
+        Call(path="/v2/license/activate", read=openapi.parse_activate_all, decide=v2_activate, words=LICENSE_WORDS),
         Call(path="/v1/license/heartbeat", read=openapi.parse_heartbeat, decide=v1_heartbeat, words=LICENSE_WORDS),
+        Call(path="/v2/license/heartbeat", read=openapi.parse_heartbeat_all, decide=v2_heartbeat, words=LICENSE_WORDS),
     ]
+
+
+def _stated(real_effect_time: str | None) -> Instant | None:
+    """UTC whatever the zone of the connection: the documentation says so of this field alone (spec §1.3)."""
+    return parse_stamp(real_effect_time, UTC) if real_effect_time else None
+
+
+def _client(rt: Runtime, caller: Caller, account: str, now: Instant) -> Client:
+    day = day_of(now, caller.connection.calendar)
+    return Client(index=client_index(rt, day, account), day=day)
+
+
+def _info(connection: Connection, code: str, beat: Beat) -> LicenseInfo:
+    loaded = beat.license
+    return LicenseInfo(
+        license_code=code,
+        status=beat.status,
+        activate_time=_stamp(connection, loaded.view.activated_at),
+        expire_time=_expire_time(connection, loaded),
+        product_id=loaded.marketplace_product_id,
+        order_id=loaded.order_id,
+        amount=_amount(loaded),
+    )
 
 
 def _expire_time(connection: Connection, loaded: LoadedLicense) -> str:
@@ -80,7 +123,7 @@ def _expire_time(connection: Connection, loaded: LoadedLicense) -> str:
 
 
 def _stamp(connection: Connection, instant: Instant | None) -> str:
-    return format_stamp(min(instant, LAST_ON_THE_WIRE), connection.wire) if instant is not None else ""
+    return wire_stamp(instant, connection.wire) if instant is not None else ""
 
 
 def _amount(loaded: LoadedLicense) -> int:

@@ -4,24 +4,32 @@ from typing import Final
 
 from litestar import asgi
 from litestar.handlers import ASGIRouteHandler
+from litestar.types import ASGIApp
 
 from licensesvc.services.authenticate_software import SoftwareGate
 from licensesvc.services.limit_attempts import Limiter
 from licensesvc.services.runtime import Runtime
-from licensesvc.web.openapi_compat.endpoint import Call, CompatibleEndpoint
+from licensesvc.web.asgi import FewLargeBodies
+from licensesvc.web.openapi_compat.endpoint import MAX_BODY_BYTES, Call, CompatibleEndpoint
 from licensesvc.web.openapi_compat.license_calls import license_calls
+from licensesvc.web.openapi_compat.order_query import order_calls
+from licensesvc.web.openapi_compat.usage import usage_calls
 
 ROOT: Final = "/api/mkp-openapi-public/global"
 
 
 def calls(rt: Runtime) -> list[Call]:
     """Every call, decided by ourselves."""
-    return [*license_calls(rt)]
+    return [*license_calls(rt), *usage_calls(rt), *order_calls(rt)]
 
 
 def compatible_routes(rt: Runtime, gate: SoftwareGate, limiter: Limiter) -> list[ASGIRouteHandler]:
     """Every route of the compatible API."""
-    return [
-        asgi(f"{ROOT}{call.path}", copy_scope=False)(CompatibleEndpoint(rt, gate, limiter, call).__call__)
-        for call in calls(rt)
-    ]
+
+    def served(call: Call) -> ASGIApp:
+        endpoint = CompatibleEndpoint(rt, gate, limiter, call)
+        if call.body_limit <= MAX_BODY_BYTES:
+            return endpoint.__call__
+        return FewLargeBodies(endpoint, MAX_BODY_BYTES).__call__
+
+    return [asgi(f"{ROOT}{call.path}", copy_scope=False)(served(call)) for call in calls(rt)]

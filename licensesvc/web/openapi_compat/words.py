@@ -8,16 +8,22 @@ from licensesvc.domain.connection import ErrorTable
 from licensesvc.domain.errors import DomainError, RateLimited
 from licensesvc.marketplace.huawei import openapi
 from licensesvc.marketplace.huawei.openapi import OpenApiFault
-from licensesvc.marketplace.huawei.result_codes import OpenApiCode, gateway_throttled
+from licensesvc.marketplace.huawei.orders import OrderFault, order_failure
+from licensesvc.marketplace.huawei.result_codes import OpenApiCode, OrderCode, gateway_throttled
 from licensesvc.web.openapi_compat.endpoint import Words
 
-_CODES: Final[Mapping[type[DomainError], OpenApiCode]] = {
+_LICENSE_CODES: Final[Mapping[type[DomainError], OpenApiCode]] = {
     errors.InvalidParameter: OpenApiCode.INVALID_PARAM,
     errors.IllegalLicenseState: OpenApiCode.ILLEGAL_STATE,
     errors.LicenseNotClaimed: OpenApiCode.NOT_CLAIMED,
     errors.LicenseNotFound: OpenApiCode.UNKNOWN_CODE,
     errors.LicenseNotActivated: OpenApiCode.NOT_ACTIVATED,
     errors.InvalidCodeListed: OpenApiCode.INVALID_CODE_IN_LIST,
+}
+_ORDER_CODES: Final[Mapping[type[DomainError], OrderCode]] = {
+    errors.OrderNotFound: OrderCode.ILLEGAL_OPERATION,
+    errors.OrderLineNotFound: OrderCode.PARAMETER_ERROR,
+    errors.NotASeller: OrderCode.NO_AUTHORITY,
 }
 
 
@@ -28,8 +34,15 @@ def _throttled(no: RateLimited, _table: ErrorTable, request_id: str) -> tuple[in
 
 LICENSE_WORDS: Final = Words(
     fault=OpenApiFault,
-    codes=_CODES,
+    codes=_LICENSE_CODES,
     internal_error=OpenApiCode.INTERNAL_ERROR,
     failure=openapi.failure,
     throttled=_throttled,
+)
+ORDER_WORDS: Final = Words(
+    fault=OrderFault,
+    codes=_ORDER_CODES,
+    internal_error=OrderCode.INTERNAL_ERROR,
+    failure=order_failure,
+    throttled=lambda _no, table, _request_id: order_failure(OrderCode.TOO_FREQUENT, table),
 )
