@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
+from licensesvc.domain import usage
 from licensesvc.domain.errors import (
     DomainError,
     IllegalLicenseState,
@@ -21,7 +22,7 @@ from licensesvc.domain.errors import (
     LicenseNotClaimed,
     LicenseNotFound,
 )
-from licensesvc.domain.instants import MINUTE, Instant, to_datetime
+from licensesvc.domain.instants import MINUTE, Instant
 from licensesvc.domain.license import LicenseStatus, WireStatus
 
 ASK_AGAIN: Final = 10 * MINUTE
@@ -161,7 +162,7 @@ def is_fresh(known: LastKnown, now: Instant, calendar: ZoneInfo) -> bool:
 
 def day_of(now: Instant, calendar: ZoneInfo) -> str:
     """The calendar day of an instant, e.g. `2026-11-23`."""
-    return str(to_datetime(now, calendar).date())
+    return usage.date_of(usage.day_of(now, calendar))
 
 
 RELAYED: Final = frozenset({LicenseStatus.NOT_ACTIVATED, LicenseStatus.ALIVE, LicenseStatus.EXPIRED})

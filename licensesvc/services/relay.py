@@ -100,7 +100,7 @@ class RelayDesk:
         known = await self.look(caller, index, seen=False)
         if not self.must_activate(caller, known, real_effect_time):
             return None
-        return await self._shared(
+        return await self.shared(
             ("activate", caller.connection.id, caller.product_id, index),
             partial(self._activate, caller, code, index, known, real_effect_time),
         )
@@ -118,7 +118,7 @@ class RelayDesk:
             if fresh or self._is_away(caller.connection, now):
                 return _last_known(loaded, receipt, now)
         try:
-            return await self._shared(
+            return await self.shared(
                 ("query", caller.connection.id, caller.product_id, index),
                 partial(self._query, caller, code, index, known),
             )
@@ -292,7 +292,7 @@ class RelayDesk:
             raise LicenseNotFound if heard is Heard.UNKNOWN else LicenseNotActivated
         del self._noes[heard, connection_id, index]
 
-    async def _shared(self, key: Hashable, work: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
+    async def shared(self, key: Hashable, work: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
         """Do `work` once for all who ask for the same while it is under way; it goes on when they leave."""
         task = self._under_way.get(key)
         if task is None:

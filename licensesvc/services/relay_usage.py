@@ -17,7 +17,8 @@ from licensesvc.domain.errors import MarketplaceAway
 from licensesvc.domain.instants import SECOND, Instant
 from licensesvc.domain.license import LicenseState, LicenseView
 from licensesvc.domain.product import DeliveryKind
-from licensesvc.domain.relay import BLAMES_A_CODE, Heard, day_of
+from licensesvc.domain.relay import BLAMES_A_CODE, Heard
+from licensesvc.domain.usage import MAX_CLIENTS_A_DAY, day_of
 from licensesvc.marketplace.huawei import open_api_client
 from licensesvc.marketplace.huawei.client import Account, MarketplaceClient
 from licensesvc.marketplace.huawei.open_api_client import MAX_CLIENTS, MAX_CODES
@@ -66,7 +67,7 @@ class RecordUse(msgspec.Struct, frozen=True, kw_only=True):
     connection_id: int
     connection: str
     product_id: int | None
-    day: str
+    day: int
     now: Instant
     due_at: Instant
 
@@ -116,7 +117,7 @@ async def record_use(tx: Tx, commands: Sequence[RecordUse]) -> Sequence[None]:
     """Hot verb: write uses of relayed codes in service down and see to it that somebody reports them. Other codes are left out."""
     found = await licenses.by_codes(tx, sorted({use.code_index for c in commands for use in c.uses}), lock=False)
     kinds = await relay.kinds_of(tx, {loaded.view.product_id for loaded in found.values()})
-    said: dict[tuple[int, str, str], tuple[RecordUse, str | int]] = {}
+    said: dict[tuple[int, int, str], tuple[RecordUse, str | int]] = {}
     for command in commands:
         for use in command.uses:
             loaded = found.get(use.code_index)
@@ -130,10 +131,11 @@ async def record_use(tx: Tx, commands: Sequence[RecordUse]) -> Sequence[None]:
             if use.active_num is not None and use.active_num > _number(said.get(key)):
                 said[key] = (command, use.active_num)
     known = await relay.known_usage(tx, said)
+    full = await relay.full_days(tx, said, MAX_CLIENTS_A_DAY)
     fresh = {
         key: (command, item)
         for key, (command, item) in said.items()
-        if key not in known or (isinstance(item, int) and item > (known[key] or 0))
+        if (item > (known.get(key) or -1) if isinstance(item, int) else key not in known and key[:2] not in full)
     }
     await relay.add_usage(tx, [_row(key, command, item) for key, (command, item) in fresh.items()])
     for name, command in sorted({command.connection: command for command, _ in fresh.values()}.items()):
@@ -150,7 +152,7 @@ def _number(said: tuple[RecordUse, str | int] | None) -> int:
     return said[1] if said is not None and isinstance(said[1], int) else -1
 
 
-def _row(key: tuple[int, str, str], command: RecordUse, item: str | int) -> NewUsage:
+def _row(key: tuple[int, int, str], command: RecordUse, item: str | int) -> NewUsage:
     license_id, day, client_index = key
     sealed = None
     if isinstance(item, str):

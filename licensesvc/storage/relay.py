@@ -26,7 +26,7 @@ class UsageRow(msgspec.Struct, frozen=True, kw_only=True):
     id: int
     license_id: int
     license: str
-    day: str
+    day: int
     client_index: str
     client: bytes | None
     active_num: int | None
@@ -96,26 +96,37 @@ class NewUsage(msgspec.Struct, frozen=True, kw_only=True):
 
     connection_id: int
     license_id: int
-    day: str
+    day: int
     client_index: str
     client: bytes | None
     active_num: int | None
     at: Instant
 
     def __repr__(self) -> str:
-        return f"NewUsage({self.license_id}, {self.day!r})"
+        return f"NewUsage({self.license_id}, {self.day})"
 
 
-async def known_usage(tx: Tx, keys: Collection[tuple[int, str, str]]) -> dict[tuple[int, str, str], int | None]:
+async def known_usage(tx: Tx, keys: Collection[tuple[int, int, str]]) -> dict[tuple[int, int, str], int | None]:
     """What is recorded of these licenses, days and clients: the number that was told, None for a client."""
     rows = await tx.all(
         "SELECT license_id, day, client_index, active_num FROM relay_usage"
-        " WHERE license_id IN @ints($1) AND day IN @list($2) AND client_index IN @list($3)",
+        " WHERE license_id IN @ints($1) AND day IN @ints($2) AND client_index IN @list($3)",
         sorted({license_id for license_id, _, _ in keys}),
         sorted({day for _, day, _ in keys}),
         sorted({client_index for _, _, client_index in keys}),
     )
     return {(row["license_id"], row["day"], row["client_index"]): row["active_num"] for row in rows}
+
+
+async def full_days(tx: Tx, keys: Collection[tuple[int, int, str]], bound: int) -> set[tuple[int, int]]:
+    """License and day of those that have counted so many clients already."""
+    rows = await tx.all(
+        "SELECT license_id, day FROM usage_days WHERE license_id IN @ints($1) AND day IN @ints($2) AND clients >= $3",
+        sorted({license_id for license_id, _, _ in keys}),
+        sorted({day for _, day, _ in keys}),
+        bound,
+    )
+    return {(row["license_id"], row["day"]) for row in rows}
 
 
 async def add_usage(tx: Tx, uses: Sequence[NewUsage]) -> None:

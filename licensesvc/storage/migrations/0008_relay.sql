@@ -8,13 +8,13 @@ CREATE TABLE relay_answers (
   document TEXT NOT NULL
 )@strict;
 
--- One row for each client of a license on a day of the connection's calendar; client_index is empty where software tells a number only.
+-- One row for each client of a license on a day of the connection's calendar (days since 1970-01-01); client_index is empty where software tells a number only.
 -- The client's id is sealed, and emptied once the marketplace has it.
 CREATE TABLE relay_usage (
   id @id,
   connection_id @int NOT NULL REFERENCES connections (id),
   license_id @int NOT NULL REFERENCES licenses (id),
-  day TEXT NOT NULL,
+  day @int NOT NULL,
   client_index TEXT NOT NULL,
   client @bytes,
   active_num @int,
