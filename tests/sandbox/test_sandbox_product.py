@@ -10,7 +10,8 @@ from licensesvc.marketplace.huawei.result_codes import OpenApiCode, gateway_erro
 from licensesvc.sandbox.product import Product
 
 ACCESS_KEY, SECRET_KEY = "AKPRODUCT", "SKPRODUCT"
-COMPATIBLE = "/api/mkp-openapi-public/global/v1/license"
+GLOBAL = "/api/mkp-openapi-public/global"
+COMPATIBLE = f"{GLOBAL}/v1/license"
 
 
 class Host:
@@ -23,18 +24,21 @@ class Host:
         if scope["type"] != "http":
             return
         body = (await receive())["body"]
-        self.seen.append((scope["method"], scope["raw_path"].decode(), body))
+        target = b"?".join(part for part in (scope["raw_path"], scope["query_string"]) if part)
+        self.seen.append((scope["method"], target.decode(), body))
         status, answer = self.answer(scope, body)
         await send({"type": "http.response.start", "status": status, "headers": []})
         await send({"type": "http.response.body", "body": answer})
 
     def answer(self, scope, body):
         path = scope["path"]
-        if not path.startswith(COMPATIBLE):
+        if not path.startswith(GLOBAL):
             return (204, b"") if scope["method"] == "DELETE" else (200, json.dumps({"got": json.loads(body)}).encode())
         signed = aksk.parse_request(scope["method"], scope["raw_path"], scope["query_string"], scope["headers"])
         if not aksk.matches(signed, SECRET_KEY.encode(), body):
             return gateway_error(aksk.VERIFY_FAILED, "r1")
+        if path not in {f"{COMPATIBLE}/activate", f"{COMPATIBLE}/heartbeat"}:
+            return 200, openapi.activate_all_success()
         code = openapi.parse_heartbeat(body).license
         if code == "UNKNOWN":
             return openapi.failure(OpenApiCode.UNKNOWN_CODE)
@@ -106,3 +110,31 @@ async def test_no_answer_is_an_error(unused_tcp_port):
     async with Product(f"http://127.0.0.1:{unused_tcp_port}", ACCESS_KEY, SECRET_KEY) as product:
         with pytest.raises(httpx2.HTTPError):
             await product.heartbeat("LS-1")
+
+
+async def test_lists_reports_and_questions_are_signed_and_have_their_documented_shapes(host, product):
+    assert (await product.activate_all(["LS-1", "LS-2"], real_effect_time="20251123121320"))["error_code"] == "92020000"
+    assert (await product.activate_all(["LS-1"]))["error_code"] == "92020000"
+    assert (await product.query_all(["LS-1"]))["error_code"] == "92020000"
+    assert (await product.report_usage({"LS-1": ["account1"], "LS-2": 100}))["error_code"] == "92020000"
+    assert (await product.query_order("CS 1"))["error_code"] == "92020000"
+    assert (await product.query_order("CS1", "CS1-000001"))["error_code"] == "92020000"
+    assert host.seen == [
+        (
+            "POST",
+            f"{GLOBAL}/v2/license/activate",
+            b'{"license_list":["LS-1","LS-2"],"real_effect_time":"20251123121320"}',
+        ),
+        ("POST", f"{GLOBAL}/v2/license/activate", b'{"license_list":["LS-1"]}'),
+        ("POST", f"{GLOBAL}/v2/license/heartbeat", b'{"license_list":["LS-1"]}'),
+        (
+            "POST",
+            f"{GLOBAL}/v1/license/software-usage-info",
+            (
+                b'{"usage_info":[{"license":"LS-1","software_usage_Info":[{"id":"account1"}]},'
+                b'{"license":"LS-2","software_usage_Info":[{"active_num":100}]}]}'
+            ),
+        ),
+        ("GET", f"{GLOBAL}/v1/order/query?orderId=CS%201", b""),
+        ("GET", f"{GLOBAL}/v1/order/query?orderId=CS1&orderLineId=CS1-000001", b""),
+    ]

@@ -7,7 +7,18 @@ import pytest
 from licensesvc.domain.instants import DAY, LAST_INSTANT, MINUTE, format_stamp
 from licensesvc.domain.policy import Term
 from licensesvc.storage.credentials import Scope
-from tests.support_edges import ACTIVATE, HEARTBEAT, HOST, ask, change, open_shop, signed_headers
+from tests.support_edges import (
+    ACTIVATE,
+    ACTIVATE_ALL,
+    HEARTBEAT,
+    HEARTBEAT_ALL,
+    HOST,
+    USAGE,
+    ask,
+    change,
+    open_shop,
+    signed_headers,
+)
 
 JSON = "application/json;charset=UTF-8"
 UNKNOWN = b'{"error_code":"92020005","error_msg":"license code notexist"}'
@@ -17,6 +28,8 @@ NOT_ACTIVATED = b'{"error_code":"92020011","error_msg":"license code has been no
 BAD_REQUEST = b'{"error_code":"95000001","error_msg":"req param is invalid"}'
 METHOD = b'{"error_code":"95000002","error_msg":"Request method not supported"}'
 CONTENT_TYPE = b'{"error_code":"95000003","error_msg":"Content type not supported"}'
+LISTED = b'{"error_code":"92020020","error_msg":"Invalid license code exists."}'
+NOT_COUNTED = b'{"error_code":"92020000","error_msg":"success","data":{"check_fail_list":["PL1"]}}'
 UNREADABLE = b'{"error_code":"95000004","error_msg":"req message is not readable"}'
 
 
@@ -160,7 +173,15 @@ async def test_own_codes_are_forgiven_case_and_dashes_the_marketplaces_are_not(e
     assert (await edge.call(ACTIVATE, {"license": "PLabc"})).body == UNKNOWN
 
 
-ENDPOINTS = pytest.mark.parametrize("path", [ACTIVATE, HEARTBEAT])
+ENDPOINTS = pytest.mark.parametrize("path", [ACTIVATE, HEARTBEAT, ACTIVATE_ALL, HEARTBEAT_ALL, USAGE])
+UNKNOWN_CODE = {
+    ACTIVATE: ({"license": "PL1"}, UNKNOWN),
+    HEARTBEAT: ({"license": "PL1"}, UNKNOWN),
+    ACTIVATE_ALL: ({"license_list": ["PL1"]}, LISTED),
+    HEARTBEAT_ALL: ({"license_list": ["PL1"]}, LISTED),
+    USAGE: ({"usage_info": [{"license": "PL1", "software_usage_Info": [{"id": "a"}]}]}, NOT_COUNTED),
+}
+"""What each call is told of a code that names nothing."""
 
 
 async def test_a_body_of_exactly_64_kib_is_read(edge):
@@ -199,18 +220,18 @@ async def test_the_deprecated_heartbeat_info_is_still_checked(edge, info, status
     assert (answer.body == BAD_REQUEST) == (status == 400)
 
 
-@ENDPOINTS
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"])
-async def test_another_method_is_refused_before_anything_else(edge, path, method):
-    answer = await ask(edge.app, method, path, body=b" " * 100_000)
-
-    assert (answer.status, answer.body) == (405, METHOD)
+async def test_another_method_is_refused_before_anything_else(edge, method):
+    for path in UNKNOWN_CODE:
+        answer = await ask(edge.app, method, path, body=b" " * 100_000)
+        assert (answer.status, answer.body) == (405, METHOD), path
 
 
 @ENDPOINTS
 async def test_the_checks_come_in_the_agreed_order(edge, path):
     """405, body size, signature, content type, readable, valid, then the license itself (spec §11.3)."""
-    large, unreadable = b" " * 70_000, b"{"
+    large, unreadable = b" " * (70_000 if path != USAGE else 11 * 1024 * 1024 + 1), b"{"
+    fields, unknown = UNKNOWN_CODE[path]
     bad = {"Host": HOST, "Content-Type": "text/plain"}
     before = await edge.written()
 
@@ -221,7 +242,7 @@ async def test_the_checks_come_in_the_agreed_order(edge, path):
     assert (await ask(edge.app, "POST", path, headers=plain.items(), body=unreadable)).body == CONTENT_TYPE
     assert (await edge.call(path, unreadable)).body == UNREADABLE
     assert (await edge.call(path, b"{}")).body == BAD_REQUEST
-    assert (await edge.call(path, {"license": "PL1"})).body == UNKNOWN
+    assert (await edge.call(path, fields)).body == unknown
     assert await edge.written() == before
 
 

@@ -9,7 +9,20 @@ from huaweicloudsdkcore.sdk_request import SdkRequest
 from huaweicloudsdkcore.signer.signer import Signer
 
 from licensesvc.marketplace.huawei import aksk
-from tests.support_edges import ACTIVATE, HEARTBEAT, exchange, listening, raw_request, rows, signed_headers
+from licensesvc.storage.credentials import Scope
+from tests.support_edges import (
+    ACTIVATE,
+    ACTIVATE_ALL,
+    HEARTBEAT,
+    HEARTBEAT_ALL,
+    ORDER_QUERY,
+    USAGE,
+    exchange,
+    listening,
+    raw_request,
+    rows,
+    signed_headers,
+)
 from tests.web.test_compat_rows import BAD_REQUEST, METHOD, UNKNOWN
 
 
@@ -19,20 +32,21 @@ async def port(edge):
         yield port
 
 
-def official(edge, path, body, port):
+def official(edge, path, body, port, *, method="POST", query=(), pair=None):
     """The headers as the official SDK signs them."""
+    pair = pair or edge.pair
     request = SdkRequest(
-        method="POST",
+        method=method,
         schema="https",
         host=f"127.0.0.1:{port}",
         resource_path=path,
-        query_params=[],
+        query_params=list(query),
         header_params={"Content-Type": "application/json", "X-Sdk-Date": aksk.sdk_date(edge.clock.now)},
         body=body,
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        signer = Signer(BasicCredentials(ak=edge.pair.access_key, sk=edge.pair.secret, project_id="unused"))
+        signer = Signer(BasicCredentials(ak=pair.access_key, sk=pair.secret, project_id="unused"))
         return {name: str(value) for name, value in signer.sign(request).header_params.items()}
 
 
@@ -52,6 +66,25 @@ async def test_the_official_signer_is_accepted_and_one_changed_byte_refused(edge
     assert b"\r\ncontent-type: application/json;charset=UTF-8\r\n" in honest
     assert b'"error_code":"92020000"' in honest
     assert b'"status":"ALIVE"' in asked
+
+
+async def test_the_official_signer_is_accepted_by_every_call(edge, port):
+    code = (await edge.shop.sell_code("CS1")).encode()
+    calls = {
+        ACTIVATE_ALL: b'{"license_list":["%b"]}' % code,
+        HEARTBEAT_ALL: b'{"license_list":["%b"]}' % code,
+        USAGE: b'{"usage_info":[{"license":"%b","software_usage_Info":[{"id":"account1"}]}]}' % code,
+    }
+    for path, body in calls.items():
+        answer = await exchange(port, raw_request("POST", path, official(edge, path, body, port), body))
+        assert answer.startswith(b"HTTP/1.1 200 "), path
+        assert b'"error_code":"92020000"' in answer, path
+    seller = await edge.shop.pair(Scope.SELLER)
+    asked = [("orderId", "CS1"), ("orderLineId", "CS1-000001")]
+    headers = official(edge, ORDER_QUERY, b"", port, method="GET", query=asked, pair=seller)
+    target = f"{ORDER_QUERY}?orderId=CS1&orderLineId=CS1-000001"
+    assert b'"resultCode":"MKT.0000"' in await exchange(port, raw_request("GET", target, headers))
+    assert b'"APIG.0301"' in await exchange(port, raw_request("GET", target.replace("CS1&", "CS2&"), headers))
 
 
 async def test_a_chunked_body_is_read_and_bounded(edge, port):
