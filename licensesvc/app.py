@@ -26,6 +26,9 @@ from licensesvc.services.limit_attempts import Limiter, limits
 from licensesvc.services.mailer import Mailer, mail_server
 from licensesvc.services.outbox_worker import OutboxWorker
 from licensesvc.services.readiness import Readiness
+from licensesvc.services.relay import RelayDesk
+from licensesvc.services.relay_calls import RelayCalls
+from licensesvc.services.relay_usage import resume_reports
 from licensesvc.services.rotate_vault import VaultResealer
 from licensesvc.services.runtime import Runtime
 from licensesvc.services.sealed_values import require_vault
@@ -173,6 +176,7 @@ def create_app(
         ),
     )
     client = MarketplaceClient(around=tracing.call) if tracing else MarketplaceClient()
+    desk = RelayDesk(rt, RelayCalls(rt, client), limiter)
     worker = OutboxWorker(rt, client, _mailer(settings))
     resealer = VaultResealer(rt, settings.vault_keys_file)
     background = {"vault": resealer.run}
@@ -184,7 +188,9 @@ def create_app(
     @asynccontextmanager
     async def working(_app: Litestar) -> AsyncIterator[None]:
         await gate.load()
-        async with client:
+        if outbox:
+            await resume_reports(rt)
+        async with client, desk:
             tasks = [asyncio.create_task(run(), name=name) for name, run in background.items()]
             for task in tasks:
                 task.add_done_callback(_report)
@@ -197,7 +203,7 @@ def create_app(
 
     return Litestar(
         route_handlers=[
-            *compatible_routes(rt, gate, limiter),
+            *compatible_routes(rt, gate, limiter, desk),
             *callback_routes(rt, worker),
             native_router(),
             admin_router(),

@@ -92,6 +92,12 @@ class InvalidCodeListed(DomainError):
         super().__init__()
 
 
+class MarketplaceAway(DomainError):
+    """The marketplace does not answer: come back later."""
+
+    code = "MARKETPLACE_AWAY"
+
+
 class NoFreeSeat(DomainError):
     """All seats of the license are taken."""
 

@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from licensesvc.domain.instants import HOUR, MINUTE, SECOND, Instant
+from licensesvc.domain.instants import DAY, HOUR, MINUTE, SECOND, Instant
 
 
 class RetrySchedule(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,3 +32,5 @@ ORDER_QUERY: Final = RetrySchedule(base=2 * SECOND, factor=2, cap=30 * MINUTE, w
 """order/query after an order notification."""
 MAIL: Final = RetrySchedule(base=30 * SECOND, factor=2, cap=HOUR, window=24 * HOUR)
 """Mail that the server did not take for now."""
+RELAY_USAGE: Final = RetrySchedule(base=5 * SECOND, factor=2, cap=15 * MINUTE, window=7 * DAY)
+"""Use of codes that the marketplace could not be told of."""

@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from licensesvc.domain.connection import Connection
+from licensesvc.domain.connection import Connection, Relay
 from licensesvc.domain.instants import HOUR, MINUTE, SECOND, Instant
 from licensesvc.marketplace.huawei import aksk
 from licensesvc.marketplace.huawei.aksk import SignedRequest
@@ -38,6 +38,8 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     connection: Connection
     product_id: int | None
     scope: Scope
+    address: str = ""
+    """Where the call came from; told only where the connection relays, which counts look-ups by it."""
 
 
 class _Known(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,7 +88,9 @@ class SoftwareGate:
         if counter is not None:
             del self._failures[subject]
             await self._rt.db.write(lambda tx: credentials.clear_failures(tx, *subject))
-        return known.caller
+        if known.caller.connection.relay is Relay.OFF:
+            return known.caller
+        return msgspec.structs.replace(known.caller, address=address)
 
     async def _load(self, access_key: str, now: Instant) -> _Known:
         self._known.pop(access_key, None)

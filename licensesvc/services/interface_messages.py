@@ -95,7 +95,7 @@ async def keep_callback(rt: Runtime, callback: Callback) -> None:
 class OutboundCall:
     """Around one call of ours: stores it as a message whether it succeeds or raises."""
 
-    def __init__(self, rt: Runtime, connection: Connection, *, activity: str, order_id: str) -> None:
+    def __init__(self, rt: Runtime, connection: Connection, *, activity: str, order_id: str | None) -> None:
         self._rt = rt
         self._connection = connection
         self._activity = activity
@@ -119,7 +119,7 @@ class OutboundCall:
             order_id=self._order_id,
             authenticated_at=now,
             received_at=self._started,
-            request=masked({"orderId": self._order_id}),
+            request=masked({"orderId": self._order_id}) if self._order_id is not None else "{}",
             response="",
             outcome="ok" if error is None else type(error).__name__,
             detail=str(error) if error is not None else None,

@@ -9,12 +9,14 @@ import structlog
 from licensesvc.domain import retry
 from licensesvc.domain.errors import DomainError
 from licensesvc.domain.instants import SECOND
+from licensesvc.marketplace.huawei.breaker import BreakerOpen
 from licensesvc.marketplace.huawei.client import MarketplaceClient, MarketplaceUnreachable
 from licensesvc.marketplace.huawei.orders import MalformedAnswer, MarketplaceRefusal
-from licensesvc.services import mail_code
+from licensesvc.services import mail_code, relay_usage
 from licensesvc.services.mailer import MailDelayed, Mailer, Undeliverable
+from licensesvc.services.marketplace_account import CannotAsk
 from licensesvc.services.notify_order import OUTBOX_KIND
-from licensesvc.services.query_order import CannotAsk, decode_query, query_order
+from licensesvc.services.query_order import decode_query, query_order
 from licensesvc.services.runtime import Runtime
 from licensesvc.storage import outbox
 from licensesvc.storage.outbox import OutboxItem
@@ -33,12 +35,13 @@ _EXPECTED: Final = (
     StorageError,
     CannotAsk,
     MarketplaceUnreachable,
+    BreakerOpen,
     MarketplaceRefusal,
     MalformedAnswer,
     MailDelayed,
     Undeliverable,
 )
-_SCHEDULES: Final = {mail_code.OUTBOX_KIND: retry.MAIL}
+_SCHEDULES: Final = {mail_code.OUTBOX_KIND: retry.MAIL, relay_usage.OUTBOX_KIND: retry.RELAY_USAGE}
 """How to try again what is not the asking for orders."""
 
 
@@ -47,9 +50,11 @@ class OutboxWorker:
 
     def __init__(self, rt: Runtime, client: MarketplaceClient, mailer: Mailer | None = None) -> None:
         self._rt = rt
+        reporter = relay_usage.UsageReporter(rt, client)
         self._handlers: dict[str, Callable[[OutboxItem], Awaitable[None]]] = {
             OUTBOX_KIND: lambda item: query_order(rt, client, decode_query(item.payload)),
             mail_code.OUTBOX_KIND: lambda item: mail_code.send_code(rt, mailer, item),
+            relay_usage.OUTBOX_KIND: lambda item: reporter.report(item.subject),
         }
         self._added = asyncio.Event()
 

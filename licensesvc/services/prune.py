@@ -31,7 +31,7 @@ class Retention(msgspec.Struct, frozen=True, kw_only=True):
         }
         limits = {table: now - kept * DAY for table, kept in days.items() if kept}
         # Who was counted on a day matters only while it lasts, somewhere on earth.
-        limits["usage_clients"] = now - 2 * DAY
+        limits["usage_clients"] = limits["relay_usage"] = now - 2 * DAY
         return {**limits, "idempotency_keys": now - KEPT_FOR, "nonces": now, "signature_failures": now - DAY}
 
 

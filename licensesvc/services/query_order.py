@@ -6,27 +6,23 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from licensesvc.domain.connection import MARKETPLACE_HOSTS, Connection
+from licensesvc.domain.connection import Connection
 from licensesvc.domain.errors import DomainError, InvalidParameter
 from licensesvc.domain.instants import Instant, parse_stamp
 from licensesvc.domain.order import OrderFacts
-from licensesvc.marketplace.huawei.client import Account, MarketplaceClient
+from licensesvc.marketplace.huawei.client import MarketplaceClient
 from licensesvc.marketplace.huawei.orders import BuyerInfo, OrderInfo, OrderLine
 from licensesvc.marketplace.huawei.periods import period_of
 from licensesvc.services.interface_messages import OutboundCall
+from licensesvc.services.marketplace_account import CannotAsk, account_of
 from licensesvc.services.notify_order import OrderQuery
 from licensesvc.services.receive_order import receive_line
 from licensesvc.services.runtime import Runtime
 from licensesvc.storage import connections
-from licensesvc.storage.connections import StoredConnection
 from licensesvc.storage.orders import Buyer
 from licensesvc.storage.port import Tx
 
 SOURCE: Final = "order/query"
-
-
-class CannotAsk(Exception):
-    """The connection has no AK/SK of the open API, or is gone: an operator must set it."""
 
 
 async def query_order(rt: Runtime, client: MarketplaceClient, query: OrderQuery) -> None:
@@ -40,26 +36,8 @@ async def query_order(rt: Runtime, client: MarketplaceClient, query: OrderQuery)
     if stored is None:
         raise CannotAsk(f"connection {query.connection} is gone")
     async with OutboundCall(rt, stored.connection, activity="order/query", order_id=query.order_id):
-        info = await client.order_query(_account(rt, stored), query.order_id, query.order_line_id, rt.clock())
+        info = await client.order_query(account_of(rt, stored), query.order_id, query.order_line_id, rt.clock())
         await _receive(rt, stored.connection, info)
-
-
-def api_secret_context(public_id: str) -> str:
-    """What the vault binds the open API secret of a connection to."""
-    return f"connection:{public_id}:api_secret"
-
-
-def _account(rt: Runtime, stored: StoredConnection) -> Account:
-    connection = stored.connection
-    if stored.api_access_key is None or stored.api_secret is None:
-        raise CannotAsk(f"connection {connection.public_id} has no api_access_key and api_secret: set both")
-    hosts = (connection.base_url,) if connection.base_url else _hosts(connection)
-    secret = rt.vault.open(stored.api_secret, api_secret_context(connection.public_id))
-    return Account(hosts=hosts, access_key=stored.api_access_key, secret_key=secret.decode())
-
-
-def _hosts(connection: Connection) -> tuple[str, ...]:
-    return tuple(f"https://{host}" for host in MARKETPLACE_HOSTS[connection.site])
 
 
 async def _receive(rt: Runtime, connection: Connection, info: OrderInfo) -> None:

@@ -7,8 +7,9 @@ from licensesvc.services.authenticate_software import secret_context
 from licensesvc.services.idempotency import answer_context
 from licensesvc.services.interface_messages import request_context
 from licensesvc.services.issue_license import code_context
+from licensesvc.services.marketplace_account import api_secret_context
 from licensesvc.services.open_connection import callback_key_context
-from licensesvc.services.query_order import api_secret_context
+from licensesvc.services.relay_usage import client_context
 from licensesvc.signing.vault import CannotOpen, Vault
 from licensesvc.storage import sealed
 from licensesvc.storage.port import Tx
@@ -21,6 +22,7 @@ _CONTEXTS: Final[Mapping[tuple[str, str], Callable[[str], str]]] = {
     ("messages", "sealed_request"): request_context,
     ("license_codes", "sealed"): code_context,
     ("idempotency_keys", "response"): answer_context,
+    ("relay_usage", "client"): client_context,
 }
 
 

@@ -17,6 +17,7 @@ from licensesvc.signing import base64url
 
 LICENSE_TYP = "license+jwt"
 RECEIPT_TYP = "receipt+jwt"
+RELAY_TYP = "relay-receipt+jwt"
 MAX_TOKEN_CHARACTERS = 16 * 1024
 
 _ALG = "EdDSA"

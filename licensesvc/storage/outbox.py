@@ -17,15 +17,15 @@ class OutboxItem(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int
 
 
-async def add(tx: Tx, *, kind: str, subject: str, payload: str, now: Instant) -> None:
-    """Queue work, due at once."""
+async def add(tx: Tx, *, kind: str, subject: str, payload: str, now: Instant, due_at: Instant | None = None) -> None:
+    """Queue work, due at once unless it says when."""
     await tx.run(
-        "INSERT INTO outbox (kind, subject, payload, created_at, due_at)"
-        " VALUES ($1, $2, $3, CAST($4 AS bigint), CAST($4 AS bigint))",
+        "INSERT INTO outbox (kind, subject, payload, created_at, due_at) VALUES ($1, $2, $3, $4, $5)",
         kind,
         subject,
         payload,
         now,
+        now if due_at is None else due_at,
     )
 
 
@@ -35,6 +35,18 @@ async def is_waiting(tx: Tx, *, kind: str, subject: str) -> bool:
         "SELECT 1 AS waiting FROM outbox WHERE done_at IS NULL AND given_up_at IS NULL AND kind = $1 AND subject = $2",
         kind,
         subject,
+    )
+    return row is not None
+
+
+async def waits_until(tx: Tx, *, kind: str, subject: str, after: Instant) -> bool:
+    """Whether work of this kind on this subject is open and falls due only after an instant."""
+    row = await tx.one(
+        "SELECT 1 AS waiting FROM outbox WHERE done_at IS NULL AND given_up_at IS NULL AND due_at > $3"
+        " AND kind = $1 AND subject = $2 LIMIT 1",
+        kind,
+        subject,
+        after,
     )
     return row is not None
 

@@ -50,6 +50,7 @@ COLUMNS: Final = (
         key=("scope", "idempotency_key"),
         owner="c.scope || ':' || c.idempotency_key",
     ),
+    SealedColumn(table="relay_usage", column="client", owner="c.client_index"),
 )
 _KEY_ID: Final = "substr(c.{column}, 2, 2)"  # bytes 2 and 3 (signing.vault)
 

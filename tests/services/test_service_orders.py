@@ -16,8 +16,9 @@ from licensesvc.domain.supervision import FlowName, Node
 from licensesvc.marketplace.huawei.callbacks import GetLicense
 from licensesvc.marketplace.huawei.orders import OrderInfo, parse_order_answer
 from licensesvc.services.get_license import get_license
+from licensesvc.services.marketplace_account import CannotAsk
 from licensesvc.services.notify_order import OrderQuery
-from licensesvc.services.query_order import CannotAsk, query_order
+from licensesvc.services.query_order import query_order
 from tests.support_edges import change, open_shop, rows
 
 EVERYTHING = ("orders", "order_lines", "supervision_cases", "licenses", "license_codes", "buyers")

@@ -72,7 +72,7 @@ def license_calls(rt: Runtime) -> list[Call]:
             client=_client(rt, caller, request.third_party_account, now) if request.third_party_account else None,
         )
         beat = await rt.db.submit(heartbeat, command)
-        return Answered(openapi.heartbeat_success(_info(caller.connection, request.license, beat)))
+        return Answered(openapi.heartbeat_success(license_info(caller.connection, request.license, beat)))
 
     async def v2_heartbeat(caller: Caller, request: HeartbeatAllRequest) -> Answered:
         command = HeartbeatAll(
@@ -82,7 +82,9 @@ def license_calls(rt: Runtime) -> list[Call]:
             now=rt.clock(),
         )
         beats = await rt.db.submit(heartbeat_all, command)
-        infos = [_info(caller.connection, code, beat) for code, beat in zip(request.license_list, beats, strict=True)]
+        infos = [
+            license_info(caller.connection, code, beat) for code, beat in zip(request.license_list, beats, strict=True)
+        ]
         return Answered(openapi.heartbeat_all_success(infos))
 
     return [
@@ -103,7 +105,8 @@ def _client(rt: Runtime, caller: Caller, account: str, now: Instant) -> Client:
     return Client(index=client_index(rt, day, account), day=day)
 
 
-def _info(connection: Connection, code: str, beat: Beat) -> LicenseInfo:
+def license_info(connection: Connection, code: str, beat: Beat) -> LicenseInfo:
+    """What we say of a license ourselves."""
     loaded = beat.license
     return LicenseInfo(
         license_code=code,

@@ -8,11 +8,13 @@ from litestar.types import ASGIApp
 
 from licensesvc.services.authenticate_software import SoftwareGate
 from licensesvc.services.limit_attempts import Limiter
+from licensesvc.services.relay import RelayDesk
 from licensesvc.services.runtime import Runtime
 from licensesvc.web.asgi import FewLargeBodies
 from licensesvc.web.openapi_compat.endpoint import MAX_BODY_BYTES, Call, CompatibleEndpoint
 from licensesvc.web.openapi_compat.license_calls import license_calls
 from licensesvc.web.openapi_compat.order_query import order_calls
+from licensesvc.web.openapi_compat.relayed import relayed
 from licensesvc.web.openapi_compat.usage import usage_calls
 
 ROOT: Final = "/api/mkp-openapi-public/global"
@@ -23,8 +25,8 @@ def calls(rt: Runtime) -> list[Call]:
     return [*license_calls(rt), *usage_calls(rt), *order_calls(rt)]
 
 
-def compatible_routes(rt: Runtime, gate: SoftwareGate, limiter: Limiter) -> list[ASGIRouteHandler]:
-    """Every route of the compatible API."""
+def compatible_routes(rt: Runtime, gate: SoftwareGate, limiter: Limiter, desk: RelayDesk) -> list[ASGIRouteHandler]:
+    """Every route of the compatible API; the desk relays for connections that want it."""
 
     def served(call: Call) -> ASGIApp:
         endpoint = CompatibleEndpoint(rt, gate, limiter, call)
@@ -32,4 +34,4 @@ def compatible_routes(rt: Runtime, gate: SoftwareGate, limiter: Limiter) -> list
             return endpoint.__call__
         return FewLargeBodies(endpoint, MAX_BODY_BYTES).__call__
 
-    return [asgi(f"{ROOT}{call.path}", copy_scope=False)(served(call)) for call in calls(rt)]
+    return [asgi(f"{ROOT}{call.path}", copy_scope=False)(served(call)) for call in relayed(rt, desk, calls(rt))]
