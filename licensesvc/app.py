@@ -26,6 +26,7 @@ from licensesvc.services.limit_attempts import Limiter, limits
 from licensesvc.services.mailer import Mailer, mail_server
 from licensesvc.services.outbox_worker import OutboxWorker
 from licensesvc.services.readiness import Readiness
+from licensesvc.services.restart_message import Restarter
 from licensesvc.services.rotate_vault import VaultResealer
 from licensesvc.services.runtime import Runtime
 from licensesvc.services.sealed_values import require_vault
@@ -175,6 +176,7 @@ def create_app(
     client = MarketplaceClient(around=tracing.call) if tracing else MarketplaceClient()
     worker = OutboxWorker(rt, client, _mailer(settings))
     resealer = VaultResealer(rt, settings.vault_keys_file)
+    restarter = Restarter(rt, client, worker.wake)
     background = {"vault": resealer.run}
     if outbox:
         follower = KeyFollower(rt, settings.signing_keys_file, settings.vault_keys_file)
@@ -213,6 +215,7 @@ def create_app(
             "limiter": Provide(lambda: limiter, sync_to_thread=False),
             "readiness": Provide(lambda: ready, sync_to_thread=False),
             "resealer": Provide(lambda: resealer, sync_to_thread=False),
+            "restarter": Provide(lambda: restarter, sync_to_thread=False),
         },
         exception_handlers={HTTPException: problem_response, Exception: problem_response},
         openapi_config=openapi_config(),

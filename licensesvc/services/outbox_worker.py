@@ -48,7 +48,7 @@ class OutboxWorker:
     def __init__(self, rt: Runtime, client: MarketplaceClient, mailer: Mailer | None = None) -> None:
         self._rt = rt
         self._handlers: dict[str, Callable[[OutboxItem], Awaitable[None]]] = {
-            OUTBOX_KIND: lambda item: query_order(rt, client, decode_query(item.payload)),
+            OUTBOX_KIND: lambda item: query_order(rt, client, decode_query(item.payload), restart_of=item.restart_of),
             mail_code.OUTBOX_KIND: lambda item: mail_code.send_code(rt, mailer, item),
         }
         self._added = asyncio.Event()
