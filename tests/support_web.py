@@ -17,6 +17,7 @@ from licensesvc.marketplace.huawei.client import MarketplaceClient
 from licensesvc.services.authenticate_software import SoftwareGate
 from licensesvc.services.limit_attempts import Limiter, limits
 from licensesvc.services.manage_tokens import CreateToken, create_token
+from licensesvc.services.reconcile import Reconciler, plan_of
 from licensesvc.services.restart_message import Restarter
 from licensesvc.services.rotate_vault import VaultResealer
 from licensesvc.services.runtime import Runtime
@@ -115,6 +116,7 @@ def make_app(
     limiter = Limiter(rt, limits(unknown_codes=60, bad_tokens=20, seats_given_back=1_000))
     resealer = VaultResealer(rt, settings.vault_keys_file)
     restarter = Restarter(rt, client or MarketplaceClient(), lambda: None)
+    reconciler = Reconciler(rt, restarter.client, plan_of(Settings(reconcile_per_minute=6_000)))
     return Litestar(
         [admin_router(), problem_kind, *(more or [])],
         dependencies={
@@ -124,6 +126,7 @@ def make_app(
             "limiter": Provide(lambda: limiter, sync_to_thread=False),
             "resealer": Provide(lambda: resealer, sync_to_thread=False),
             "restarter": Provide(lambda: restarter, sync_to_thread=False),
+            "reconciler": Provide(lambda: reconciler, sync_to_thread=False),
         },
         exception_handlers={Exception: problem_response},
         openapi_config=openapi_config(),

@@ -5,7 +5,7 @@ In: which, in what order, when to stop. Out: restarting one (`restart_message`).
 
 import asyncio
 from collections.abc import Sequence
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal, TypeAlias
 
 import msgspec
 
@@ -27,6 +27,7 @@ UNANSWERED: Final = 3
 MessageId = Annotated[str, msgspec.Meta(max_length=40, pattern=r"^msg_[0-9a-z]{26}$(?!\n)")]
 OurId = Annotated[str, msgspec.Meta(max_length=40, pattern=r"^[a-z]{2,8}_[0-9a-z]{26}$(?!\n)")]
 Word = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"^[!-~]+$(?!\n)")]
+Stopped: TypeAlias = Literal["time", "marketplace"]
 Time = Annotated[str, msgspec.Meta(max_length=40, examples=["2026-11-23T16:00:00.000Z"])]
 
 
@@ -71,7 +72,7 @@ class RestartMany(RestartWish, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class RestartedMany(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of each message, in order; `left` are those that time or the marketplace left for another request.
+    """What became of each message, in order; `left` are those for another request, because its `time` was over, or the `marketplace` silent.
 
     `after` goes into that request where a filter was given; null = the filter finds no more.
     """
@@ -79,7 +80,7 @@ class RestartedMany(msgspec.Struct, frozen=True, kw_only=True):
     items: list[Restarted]
     left: list[str]
     after: str | None
-    stopped: str | None = None
+    stopped: Stopped | None = None
 
 
 async def restart_many(restarter: Restarter, wish: RestartMany, *, by: str) -> RestartedMany:
@@ -90,13 +91,13 @@ async def restart_many(restarter: Restarter, wish: RestartMany, *, by: str) -> R
     items: list[Restarted] = []
     unanswered = 0
     deadline = asyncio.get_running_loop().time() + BULK_S
-    stopped = None
+    stopped: Stopped | None = None
     for message_id in ids:
         if asyncio.get_running_loop().time() >= deadline:
-            stopped = f"{BULK_S:.0f} s are over"
+            stopped = "time"
             break
         if unanswered >= UNANSWERED:
-            stopped = f"the marketplace did not answer {UNANSWERED} times in a row"
+            stopped = "marketplace"
             break
         item = await _one(restarter, message_id, wish, by)
         unanswered = unanswered + 1 if item.code == MarketplaceNotAsked.code else 0
