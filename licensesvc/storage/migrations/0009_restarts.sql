@@ -7,7 +7,6 @@ ALTER TABLE messages ADD COLUMN restarted_at @int;
 ALTER TABLE messages ADD COLUMN restart_claim TEXT;
 ALTER TABLE messages ADD COLUMN restart_claimed_at @int;
 CREATE INDEX messages_by_license ON messages (license_id, id) WHERE license_id IS NOT NULL;
-CREATE INDEX messages_by_time ON messages (received_at);
 CREATE INDEX messages_not_succeeded ON messages (id) WHERE outcome NOT IN ('000000', 'ok');
 CREATE INDEX messages_restarts ON messages (restart_of) WHERE restart_of IS NOT NULL;
 

@@ -116,7 +116,9 @@ async def list_messages(
         str | None,
         QueryParameter(max_length=64, pattern=_WORD, description="Result code, or the name of what failed."),
     ] = None,
-    state: Annotated[MessageState | None, QueryParameter(description="Only messages that stand so by now.")] = None,
+    wanted: Annotated[
+        MessageState | None, QueryParameter(name="state", description="Only messages that stand so by now.")
+    ] = None,
     purpose: Annotated[
         Purpose | None, QueryParameter(description="`live` business, or `test` calls (testFlag=1).")
     ] = None,
@@ -140,7 +142,7 @@ async def list_messages(
         restart_of=restart_of,
         since=instant_or_none(since),
         until=instant_or_none(until),
-        states=() if state is None else (state,),
+        states=() if wanted is None else (wanted,),
     ).where()
 
     async def fetch(tx: Tx, after: int, count: int) -> Sequence[tuple[int, MessageView]]:

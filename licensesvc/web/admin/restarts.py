@@ -87,7 +87,9 @@ async def restart_messages(
 async def list_outbox(
     request: Request[Any, Any, Any],
     runtime: NamedDependency[Runtime],
-    state: Annotated[OutboxState | None, QueryParameter(description="Only work of which this became.")] = None,
+    wanted: Annotated[
+        OutboxState | None, QueryParameter(name="state", description="Only work of which this became.")
+    ] = None,
     kind: Annotated[
         str | None, QueryParameter(max_length=64, pattern=r"^[!-~]+$(?!\n)", description="E.g. order_query.")
     ] = None,
@@ -99,7 +101,7 @@ async def list_outbox(
     cursor: Cursor = None,
 ) -> Response[Page[OutboxView]]:
     """List background work, the oldest first."""
-    where = EVERYTHING if state is None else EVERYTHING.always(STATES[state])
+    where = EVERYTHING if wanted is None else EVERYTHING.always(STATES[wanted])
     where = where.given("x.kind = {}", kind).given("x.subject = {}", about)
 
     async def fetch(tx: Tx, after: int, count: int) -> Sequence[tuple[int, OutboxView]]:
