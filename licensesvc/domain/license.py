@@ -114,7 +114,8 @@ def effective_expiry(sources: ExpirySources, zone: ZoneInfo) -> Expiry:
 class LicenseView(msgspec.Struct, frozen=True, kw_only=True):
     """The narrow row that decisions need; `settled_at` is when the supervision case was completed.
 
-    `frozen_at` (the marketplace's doing) and `suspended_at` (the seller's) are independent of the state and of each other.
+    `frozen_at` (the marketplace's doing) and `suspended_at` (the seller's) are independent of the state and of each other;
+    `freeze_unheeded_at` is when a freeze was asked for that did not fit the license's end (marketplace_calls.py).
     """
 
     id: int
@@ -130,6 +131,7 @@ class LicenseView(msgspec.Struct, frozen=True, kw_only=True):
     expiry_source: ExpirySource
     settled_at: Instant | None = None
     frozen_at: Instant | None = None
+    freeze_unheeded_at: Instant | None = None
     suspended_at: Instant | None = None
     seats: int
     seats_taken: int

@@ -16,6 +16,8 @@ from licensesvc.domain.product import DeliveryKind
 ONE_TIME: Final = "ONE_TIME"
 """The charging mode that buys for good (spec §1.6)."""
 
+_PLACEHOLDER: Final = "LEARNED-"
+
 
 class OrderType(StrEnum):
     """What an order does (spec §1.6)."""
@@ -34,6 +36,7 @@ class OrderFacts(msgspec.Struct, frozen=True, kw_only=True):
     `expiry_order_query` and `expiry_estimate` are both called expireTime on the wire: the first stands in order/query
     (spec §1.6), the second in getLicense (spec §2.2). `presumed_one_time`
     is a guess of a source that names neither period nor expiry. Without a `line_id` the order's first line is meant.
+    `identification_code` names the device that the license is for (spec §2.2); it is a fingerprint, so it never reaches logs or messages.
     """
 
     order_id: str
@@ -49,6 +52,10 @@ class OrderFacts(msgspec.Struct, frozen=True, kw_only=True):
     expiry_order_query: Instant | None = None
     expiry_estimate: Instant | None = None
     instance_id: str | None = None
+    identification_code: str | None = None
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.order_id!r}, {self.line_id!r})"
 
 
 class LineTerms(OrderFacts, frozen=True, kw_only=True):
@@ -74,6 +81,16 @@ class LineTerms(OrderFacts, frozen=True, kw_only=True):
 def default_line_id(order_id: str) -> str:
     """Return the id of an order's first line (spec §1.6)."""
     return f"{order_id}-000001"
+
+
+def placeholder_order_id(mark: str) -> str:
+    """Return the id of the order that stands in for the unknown one of a learned code; `mark` is 32 hex digits by that code."""
+    return f"{_PLACEHOLDER}{mark}"
+
+
+def is_placeholder(order_id: str) -> bool:
+    """Whether an order only stands in for one that nobody has told yet."""
+    return order_id.startswith(_PLACEHOLDER)
 
 
 def open_line(facts: OrderFacts, received_at: Instant) -> LineTerms:

@@ -6,12 +6,13 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from licensesvc.domain.connection import Connection
-from licensesvc.domain.errors import NotIssuable
+from licensesvc.domain.errors import InvalidParameter, NotIssuable
 from licensesvc.domain.instants import Instant, parse_stamp
 from licensesvc.domain.order import OrderFacts, OrderType
 from licensesvc.domain.policy import LicenseField
 from licensesvc.domain.supervision import Actor, Event, Node
 from licensesvc.marketplace.huawei.callbacks import GetLicense
+from licensesvc.marketplace.huawei.extend_params import identification_code
 from licensesvc.marketplace.huawei.periods import period_of
 from licensesvc.services import supervise
 from licensesvc.services.issue_license import open_code
@@ -35,14 +36,16 @@ class Delivered(msgspec.Struct, frozen=True, kw_only=True):
         return f"Delivered(instance_id={self.instance_id!r})"
 
 
-class _Issued(msgspec.Struct, frozen=True, kw_only=True):
+class Issued(msgspec.Struct, frozen=True, kw_only=True):
+    """The license of an order, before its document is fetched where the policy delivers that."""
+
     license_id: str
     code: str
     field: LicenseField
     instance_id: str
 
     def __repr__(self) -> str:
-        return f"_Issued({self.license_id})"
+        return f"Issued({self.license_id})"
 
 
 async def get_license(rt: Runtime, connection: Connection, call: GetLicense) -> Delivered:
@@ -50,15 +53,21 @@ async def get_license(rt: Runtime, connection: Connection, call: GetLicense) -> 
 
     Raises InvalidParameter, ProductNotMapped, OrderConflict, NotIssuable.
     """
-    facts = _facts(call, connection.wire)
-    issued = await rt.db.write(lambda tx: _issue(tx, rt, connection, call, facts))
+    facts = facts_of(call, connection.wire)
+    issued = await rt.db.write(lambda tx: issue(tx, rt, connection, call, facts, by=connection.public_id))
+    return await deliver(rt, issued)
+
+
+async def deliver(rt: Runtime, issued: Issued) -> Delivered:
+    """What the policy puts into the answer."""
     if issued.field is LicenseField.CODE:  # the document's intent is recorded with it, and signed when it is asked for
         return Delivered(license=issued.code, instance_id=issued.instance_id)
     document = await first_document(rt, issued.license_id)
     return Delivered(license=document.document, instance_id=issued.instance_id)
 
 
-async def _issue(tx: Tx, rt: Runtime, connection: Connection, call: GetLicense, facts: OrderFacts) -> _Issued:
+async def issue(tx: Tx, rt: Runtime, connection: Connection, call: GetLicense, facts: OrderFacts, *, by: str) -> Issued:
+    """The part of `get_license` in one transaction; `by` is whom the audit names."""
     received = await receive_line(
         tx,
         rt,
@@ -66,15 +75,15 @@ async def _issue(tx: Tx, rt: Runtime, connection: Connection, call: GetLicense, 
         facts,
         buyer=Buyer(customer_id=call.customer_id, name=call.customer_name),
         source=SOURCE,
-        by=connection.public_id,
+        by=by,
     )
     if received.license is None:
         raise NotIssuable(
             "no license of ours belongs to this order: it is a change of another, or its code is the marketplace's"
         )
-    await _deliver(tx, received, by=connection.public_id, now=rt.clock())
+    await _deliver(tx, received, by=by, now=rt.clock())
     policy = await licenses.policy_of(tx, received.license.view.id)
-    return _Issued(
+    return Issued(
         license_id=received.license.view.public_id,
         code=await open_code(tx, rt, received.license),
         field=policy.license_field,
@@ -88,9 +97,10 @@ async def _deliver(tx: Tx, received: ReceivedLine, *, by: str, now: Instant) -> 
         await supervise.advance(tx, received.case, Event.DELIVERED, actor=Actor.SYSTEM, by=by, source=SOURCE, now=now)
 
 
-def _facts(call: GetLicense, wire: ZoneInfo) -> OrderFacts:
+def facts_of(call: GetLicense, wire: ZoneInfo) -> OrderFacts:
+    """What the call tells of its order line. Raises InvalidParameter."""
     period = period_of(call.period_type, 1 if call.period_number is None else call.period_number)
-    estimate: Instant | None = parse_stamp(call.expire_time, wire) if call.expire_time is not None else None
+    estimate: Instant | None = None if call.expire_time is None else expire_time(call.expire_time, wire)
     return OrderFacts(
         order_id=call.order_id,
         order_type=OrderType.NEW,
@@ -102,10 +112,13 @@ def _facts(call: GetLicense, wire: ZoneInfo) -> OrderFacts:
         amount=call.amount,
         expiry_estimate=estimate,
         instance_id=call.business_id,
+        identification_code=identification_code(call.saas_extend_params),
     )
 
 
-def rehearsed_delivery(rt: Runtime, call: GetLicense) -> Delivered:
-    """The documented success for `testFlag=1`: the same call always gets the same answer and touches nothing."""
-    mark = rt.vault.index("test-delivery", call.order_id)
-    return Delivered(license=f"TEST-{mark}", instance_id=f"test-{mark}")
+def expire_time(text: str, wire: ZoneInfo) -> Instant:
+    """Read the field `expireTime`. Raises InvalidParameter, which names it."""
+    try:
+        return parse_stamp(text, wire)
+    except InvalidParameter as error:
+        raise InvalidParameter(f"expireTime: {error.message}") from None

@@ -18,7 +18,7 @@ from licensesvc.domain.errors import DomainError, InvalidParameter, NotIssuable,
 from licensesvc.domain.instants import Instant, PeriodUnit, parse_rfc3339
 from licensesvc.domain.license import LicenseState
 from licensesvc.domain.licensecode import MAX_LENGTH
-from licensesvc.domain.order import OrderFacts, OrderType, default_line_id
+from licensesvc.domain.order import OrderFacts, OrderType, default_line_id, is_placeholder
 from licensesvc.domain.policy import Period
 from licensesvc.services.activate import IntoService
 from licensesvc.services.csvfiles import Layout, Record, examine, records
@@ -248,7 +248,8 @@ class _Pass:
         found = await licenses.by_code(tx, index)
         if found is not None:
             known = (await orders.places_of(tx, [found.line_ref]))[found.line_ref]
-            if found.view.connection_id != self._connection.id or (known.order_id, known.line_id) != place:
+            free = (known.order_id, known.line_id) == place or is_placeholder(known.order_id)
+            if found.view.connection_id != self._connection.id or not free:
                 raise OrderConflict("the license code belongs to another order line")
         if self._tried.get(index, place) != place:
             raise OrderConflict("the license code stands in another row of the file")

@@ -16,6 +16,7 @@ from licensesvc.domain.order import (
     LineTerms,
     OrderFacts,
     OrderType,
+    is_placeholder,
     issues_license,
     merge,
     open_line,
@@ -23,6 +24,7 @@ from licensesvc.domain.order import (
 )
 from licensesvc.domain.product import Product, flow_for
 from licensesvc.services import supervise
+from licensesvc.services.adopt_license import adopt_license
 from licensesvc.services.issue_license import code_index, issue_license, learn_terms
 from licensesvc.services.runtime import Runtime
 from licensesvc.storage import audit, buyers, catalog, licenses, orders, supervision
@@ -70,7 +72,7 @@ async def receive_line(
     loaded = await licenses.by_line(tx, line.id, lock=True)
     cases = await supervision.of_lines(tx, [line.id])
     case = cases.get(line.id)
-    if case is None and opens_case(order.order_type):
+    if case is None and opens_case(order.order_type) and not is_placeholder(order.order_id):
         case = await supervise.open_case(
             tx,
             rt,
@@ -84,16 +86,14 @@ async def receive_line(
         await _same_code(tx, rt, loaded, product, marketplace_code, imported_code)
         await learn_terms(tx, loaded, line.terms, by=by, now=now)
     elif _license_due(order, product, marketplace_code, imported_code):
-        loaded = await issue_license(
-            tx,
-            rt,
-            product=product,
-            line_ref=line.id,
-            terms=line.terms,
-            known_code=marketplace_code or imported_code,
-            by=by,
-            now=now,
-        )
+        code = marketplace_code or imported_code
+        loaded = await adopt_license(tx, rt, connection, line, product, code, by=by, source=source) if code else None
+        if loaded is not None:
+            case = (await supervision.of_lines(tx, [line.id])).get(line.id)  # the software may have activated long ago
+        else:
+            loaded = await issue_license(
+                tx, rt, product=product, line_ref=line.id, terms=line.terms, known_code=code, by=by, now=now
+            )
     return ReceivedLine(order=order, line=line, product=product, case=case, license=loaded)
 
 

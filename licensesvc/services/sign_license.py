@@ -12,14 +12,14 @@ from licensesvc.domain.audit import AuditEvent
 from licensesvc.domain.errors import IllegalLicenseState
 from licensesvc.domain.instants import SECOND, Instant
 from licensesvc.domain.license import ExpirySource, LicenseState
-from licensesvc.domain.policy import Policy
 from licensesvc.services.runtime import Runtime
 from licensesvc.signing import envelope
-from licensesvc.storage import audit, documents, licenses
+from licensesvc.storage import audit, documents, licenses, orders
 from licensesvc.storage.documents import StoredDocument
 from licensesvc.storage.licenses import LoadedLicense
 from licensesvc.storage.port import Tx
 
+_DEVICE: Final = "identification_code"
 _OVER: Final = frozenset({LicenseState.REVOKED, LicenseState.RELEASED})
 
 
@@ -46,7 +46,8 @@ async def signed_license(rt: Runtime, public_id: str) -> SignedLicense:
 async def first_document(rt: Runtime, public_id: str) -> SignedLicense:
     """Return the revision that answers which must never change carry; sign it if that has not happened.
 
-    It is the first one, unless its key is compromised: then the first one by a key that is not.
+    It is the first one that names the buyer's device, where the order does, unless its key is compromised: then the first such one by a key
+    that is not.
     """
     document = await rt.db.read(lambda tx: _first(tx, rt, public_id))
     if document is None:
@@ -56,7 +57,7 @@ async def first_document(rt: Runtime, public_id: str) -> SignedLicense:
 
 async def prepare_document(tx: Tx, rt: Runtime, loaded: LoadedLicense) -> StoredDocument:
     """Record the intent to sign the facts of a locked license as they are now; one that tells them already is kept."""
-    facts = _facts(loaded, await licenses.policy_of(tx, loaded.view.id))
+    facts = await _facts(tx, loaded)
     newest = await documents.latest(tx, loaded.view.id)
     if newest is not None and newest.facts == _encode(facts) and rt.signer.believes(newest.kid):
         return newest
@@ -88,12 +89,13 @@ async def _signed(rt: Runtime, public_id: str, document: StoredDocument) -> Sign
 
 
 async def _first(tx: Tx, rt: Runtime, public_id: str) -> StoredDocument | None:
-    """The first revision by a key that is not compromised; the very first is recorded with the license itself."""
+    """The very first is recorded with the license itself, which may be before getLicense names the device."""
     loaded = await licenses.by_public_id(tx, public_id)
     assert loaded is not None
+    device = await _device(tx, loaded)
     number = 1
     while (document := await documents.revision(tx, loaded.view.id, number)) is not None:
-        if rt.signer.believes(document.kid):
+        if rt.signer.believes(document.kid) and msgspec.json.decode(document.facts).get(_DEVICE) == device:
             return document
         number += 1
     return None
@@ -107,7 +109,7 @@ async def _current(tx: Tx, rt: Runtime, public_id: str) -> StoredDocument | None
     newest = await documents.latest(tx, loaded.view.id)
     if newest is None or not rt.signer.believes(newest.kid):
         return None
-    if newest.facts != _encode(_facts(loaded, await licenses.policy_of(tx, loaded.view.id))):
+    if newest.facts != _encode(await _facts(tx, loaded)):
         return None
     return newest
 
@@ -145,9 +147,11 @@ def _intent(rt: Runtime, loaded: LoadedLicense, facts: dict[str, Any], revision:
     )
 
 
-def _facts(loaded: LoadedLicense, policy: Policy) -> dict[str, Any]:
+async def _facts(tx: Tx, loaded: LoadedLicense) -> dict[str, Any]:
     """What the document says of the license, apart from when and by which key it says so."""
     view = loaded.view
+    policy = await licenses.policy_of(tx, view.id)
+    device = await _device(tx, loaded)
     facts: dict[str, Any] = {
         "product": loaded.marketplace_product_id,
         "order": loaded.order_id,
@@ -155,12 +159,19 @@ def _facts(loaded: LoadedLicense, policy: Policy) -> dict[str, Any]:
         "seats": view.seats,
         "entitlements": list(policy.entitlements),
     }
+    if device is not None:
+        facts[_DEVICE] = device
     if view.expiry_source is ExpirySource.PERPETUAL:
         facts["term"] = "perpetual"
     else:
         assert view.expires_at is not None
         facts["exp"] = view.expires_at // SECOND
     return facts
+
+
+async def _device(tx: Tx, loaded: LoadedLicense) -> str | None:
+    """The identification code that the buyer gave with the order: software on another device can refuse the document (spec §2.2)."""
+    return (await orders.line_by_id(tx, loaded.line_ref)).terms.identification_code
 
 
 def _encode(facts: dict[str, Any]) -> str:

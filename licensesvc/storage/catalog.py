@@ -125,6 +125,31 @@ async def product_for(tx: Tx, connection_id: int, marketplace_product_id: str, s
     return _product(row) if row else None
 
 
+async def sells(tx: Tx, connection_id: int, marketplace_product_id: str) -> bool:
+    """Say whether a product of the connection is mapped to this one of the marketplace, with whatever sku."""
+    row = await tx.one(
+        "SELECT 1 AS sold FROM products WHERE connection_id = $1 AND marketplace_product_id = $2 LIMIT 1",
+        connection_id,
+        marketplace_product_id,
+    )
+    return row is not None
+
+
+async def products_of_kind(
+    tx: Tx, connection_id: int, kind: DeliveryKind, *, mapped_to: str | None, limit: int
+) -> list[Product]:
+    """Up to `limit` products of a connection that are delivered this way, all or those of one marketplace product; any sku first."""
+    rows = await tx.all(
+        f"SELECT {_PRODUCT} FROM products WHERE connection_id = $1 AND delivery_kind = $2"
+        " AND ($3 = '' OR marketplace_product_id = $3) ORDER BY sku_code, id LIMIT $4",
+        connection_id,
+        kind.value,
+        mapped_to or "",
+        limit,
+    )
+    return [_product(row) for row in rows]
+
+
 async def product_page(tx: Tx, *, after: int, limit: int, where: Where = EVERYTHING) -> list[Product]:
     """Up to `limit` products with an internal id above `after`, ascending; conditions name `p`."""
     rows = await tx.all(

@@ -13,7 +13,8 @@ from licensesvc.storage.where import EVERYTHING, Where
 _VIEW = (
     "l.id, l.public_id, l.connection_id, l.product_id, l.line_ref, l.order_id, l.marketplace_product_id, l.amount,"
     " l.order_time, l.expiry_sources, l.code_hint, s.state, s.version, s.activated_at, s.service_start, s.expires_at,"
-    " s.expiry_source, s.settled_at, s.frozen_at, s.suspended_at, s.last_seen_at, s.seats, s.seats_taken"
+    " s.expiry_source, s.settled_at, s.frozen_at, s.freeze_unheeded_at, s.suspended_at, s.last_seen_at, s.seats,"
+    " s.seats_taken"
 )
 _FROM = "licenses l JOIN license_states s ON s.license_id = l.id"
 _EACH_STATE = ", ".join(f"count(*) FILTER (WHERE state = '{state}') AS {state.lower()}" for state in LicenseState)
@@ -72,6 +73,7 @@ def _loaded(row: Row) -> LoadedLicense:
             expiry_source=ExpirySource(row["expiry_source"]),
             settled_at=row["settled_at"],
             frozen_at=row["frozen_at"],
+            freeze_unheeded_at=row["freeze_unheeded_at"],
             suspended_at=row["suspended_at"],
             seats=row["seats"],
             seats_taken=row["seats_taken"],
@@ -293,6 +295,29 @@ async def replace_own_code(
     await add_code(tx, view.id, kind="own", code_index=code_index, sealed=sealed, now=now)
     await tx.run("UPDATE licenses SET code_hint = $2 WHERE id = $1", view.id, hint)
     await tx.run("UPDATE license_states SET version = version + 1 WHERE license_id = $1", view.id)
+
+
+async def move_to_line(
+    tx: Tx, view: LicenseView, *, line_ref: int, order_id: str, marketplace_product_id: str, policy: Policy
+) -> bool:
+    """Hang a locked license on another order line, with that line's product and terms; False = the state row changed meanwhile."""
+    await tx.run(
+        "UPDATE licenses SET line_ref = $2, order_id = $3, product_id = $4, marketplace_product_id = $5, policy = $6"
+        " WHERE id = $1",
+        view.id,
+        line_ref,
+        order_id,
+        view.product_id,
+        marketplace_product_id,
+        msgspec.json.encode(policy).decode(),
+    )
+    changed = await tx.run(
+        "UPDATE license_states SET version = version + 1, seats = $3 WHERE license_id = $1 AND version = $2",
+        view.id,
+        view.version,
+        view.seats,
+    )
+    return changed == 1
 
 
 async def settle(tx: Tx, line_ref: int, now: Instant) -> None:

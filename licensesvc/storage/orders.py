@@ -249,3 +249,9 @@ async def by_id(tx: Tx, order_ref: int) -> StoredOrder:
 async def instance_id_taken(tx: Tx, instance_id: str) -> bool:
     """Say whether a line already carries this instance id."""
     return await tx.one("SELECT 1 AS taken FROM order_lines WHERE instance_id = $1", instance_id) is not None
+
+
+async def delete_with_line(tx: Tx, order_ref: int, line_ref: int) -> None:
+    """Remove an order whose only line nothing hangs on any more."""
+    await tx.run("DELETE FROM order_lines WHERE id = $1", line_ref)
+    await tx.run("DELETE FROM orders WHERE id = $1", order_ref)

@@ -10,10 +10,9 @@ from licensesvc.domain.instants import HOUR
 from licensesvc.marketplace.huawei.callbacks import OrderNotify
 from licensesvc.marketplace.huawei.client import MarketplaceUnreachable
 from licensesvc.marketplace.huawei.orders import MalformedAnswer, MarketplaceRefusal
-from licensesvc.marketplace.huawei.signature_v2 import V2Call
 from licensesvc.marketplace.huawei.wire import SignatureRefused
-from licensesvc.services.notify_order import notify_order
 from licensesvc.services.outbox_worker import OutboxWorker
+from licensesvc.services.receive_call import receive_call
 from licensesvc.storage.port import StorageUnavailable
 from tests.services.test_service_orders import Marketplace
 from tests.support_edges import change, rows
@@ -64,7 +63,7 @@ class DyingDatabase:
 
 async def notify(shop, nonce="nonce1", *, order_id="CS1", test=False):
     call = OrderNotify(order_id=order_id, order_line_id=None, test=test)
-    await notify_order(shop.rt, shop.connection, V2Call(nonce=nonce, timestamp=shop.rt.clock()), call)
+    await receive_call(shop.rt, shop.connection, call, nonce=nonce, by=shop.connection.public_id, source="callback")
 
 
 async def item(rt):

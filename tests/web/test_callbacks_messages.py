@@ -19,7 +19,7 @@ CANARIES = {
     "userName": "canary-user",
     "mobilePhone": "18600000000",
     "email": "canary@example.com",
-    "saasExtendParams": "Y2FuYXJ5",
+    "saasExtendParams": "W3sibmFtZSI6ImlkZW50aWZpY2F0aW9uQ29kZSIsInZhbHVlIjoiQ0FOQVJZLUhXLTEifV0=",
     "license": "PLCANARY0001",
 }
 
@@ -172,10 +172,10 @@ async def test_a_closed_database_is_an_internal_error(edge):
 
 
 async def test_a_fault_of_ours_is_an_internal_error_and_signed(edge, monkeypatch):
-    async def broken(*_args):
+    async def broken(*_args, **_options):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(routes, "get_license", broken)
+    monkeypatch.setattr(routes, "receive_call", broken)
 
     answer = await ask(edge.app, "GET", get_license_target(edge.shop, edge.clock.now))
 

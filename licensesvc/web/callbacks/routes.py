@@ -4,6 +4,7 @@ Every answer is HTTP 200 with a result code, and signed with the connection's ke
 """
 
 import asyncio
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -13,16 +14,23 @@ from litestar.handlers import ASGIRouteHandler
 from litestar.types import HTTPScope, Receive, Scope, Send
 
 from licensesvc.domain.connection import Connection
-from licensesvc.domain.errors import DomainError, InvalidParameter, NotIssuable, OrderConflict
+from licensesvc.domain.errors import (
+    DomainError,
+    InProgress,
+    InvalidParameter,
+    LicenseNotFound,
+    NotIssuable,
+    OrderConflict,
+)
 from licensesvc.domain.instants import MINUTE, Instant
 from licensesvc.marketplace.huawei import callbacks, signature_v1, signature_v2
+from licensesvc.marketplace.huawei.callbacks import Call, OrderNotify
 from licensesvc.marketplace.huawei.result_codes import CallbackCode
 from licensesvc.marketplace.huawei.wire import SignatureRefused, query_parameters
-from licensesvc.services.get_license import Delivered, get_license, rehearsed_delivery
 from licensesvc.services.interface_messages import Callback, keep_callback, masked
-from licensesvc.services.notify_order import notify_order
 from licensesvc.services.open_connection import CallbackDoor, callback_door
 from licensesvc.services.outbox_worker import OutboxWorker
+from licensesvc.services.receive_call import receive_call
 from licensesvc.services.runtime import Runtime
 from licensesvc.storage.messages import Purpose
 from licensesvc.storage.port import StorageError
@@ -39,6 +47,16 @@ RECORD_PATIENCE_S: Final = 0.5
 """How long an answer waits for its message to be stored; a slower one is stored after it."""
 UNPROVEN_PER_MINUTE: Final = 60
 """Messages of unproven senders that are stored; a flood beyond is not, so it cannot hold up honest writes."""
+
+SOURCE: Final = "callback"
+RESULT_CODES: Final[Mapping[type[DomainError], CallbackCode]] = {
+    InvalidParameter: CallbackCode.INVALID_PARAMETER,
+    OrderConflict: CallbackCode.INVALID_PARAMETER,
+    NotIssuable: CallbackCode.INVALID_PARAMETER,
+    LicenseNotFound: CallbackCode.UNKNOWN_LICENSE,
+    InProgress: CallbackCode.IN_PROGRESS,
+}
+"""What a refusal is called on the wire (spec §2.1); every other one is an internal error, which the marketplace tries again."""
 
 _log = structlog.get_logger(__name__)
 
@@ -117,9 +135,6 @@ class CallbackEndpoint:
         except SignatureRefused as refused:
             said.detail = refused.reason
             return _refusal(CallbackCode.UNAUTHENTICATED, None)
-        except (InvalidParameter, OrderConflict, NotIssuable) as error:
-            said.detail = error.message
-            return _refusal(CallbackCode.INVALID_PARAMETER, error.message)
         except BodyTooLarge:
             said.detail = f"body exceeds {MAX_BODY_BYTES} bytes"
             return _refusal(CallbackCode.INVALID_PARAMETER, said.detail)
@@ -128,7 +143,7 @@ class CallbackEndpoint:
             return _refusal(CallbackCode.IN_PROGRESS, None)
         except DomainError as error:
             said.detail = error.message
-            return _refusal(CallbackCode.INTERNAL_ERROR, error.message)
+            return _refusal(RESULT_CODES.get(type(error), CallbackCode.INTERNAL_ERROR), error.message)
         except StorageError as error:
             _log.warning("storage_failed", error=str(error))
             said.detail = str(error)
@@ -152,6 +167,7 @@ class CallbackEndpoint:
         parameters = query_parameters(query_string)
         said.activity, said.order_id = _known(parameters.get("activity")), _known(parameters.get("orderId")) or None
         said.request = masked(parameters)
+        said.purpose = "test" if callbacks.is_test(parameters) else "live"
         said.raw = query_string
         connection, access_key = _opened(door)
         now = self._rt.clock()
@@ -159,11 +175,7 @@ class CallbackEndpoint:
         said.authenticated_at = now
         if verified.beijing_clock:
             said.detail = "timeStamp is Beijing time, UTC is documented"
-        call = callbacks.parse_get_license(verified.parameters)
-        delivered: Delivered = (
-            rehearsed_delivery(self._rt, call) if call.test else await get_license(self._rt, connection, call)
-        )
-        return callbacks.get_license_success(delivered.license, delivered.instance_id)
+        return await self._receive(connection, callbacks.parse_v1(verified.parameters), None, said)
 
     async def _v2(self, door: CallbackDoor | None, query_string: bytes, body: bytes, said: _Said) -> bytes:
         said.request = _masked_body(body, said)
@@ -172,10 +184,14 @@ class CallbackEndpoint:
         now = self._rt.clock()
         verified = signature_v2.verify_url_signature(query_string, body, access_key, now)
         said.authenticated_at = now
-        call = callbacks.parse_order_notify(body)
-        await notify_order(self._rt, connection, verified, call)
-        self._worker.wake()
-        return callbacks.result(CallbackCode.SUCCESS)
+        return await self._receive(connection, callbacks.parse_v2(body), verified.nonce, said)
+
+    async def _receive(self, connection: Connection, call: Call, nonce: str | None, said: _Said) -> bytes:
+        received = await receive_call(self._rt, connection, call, nonce=nonce, by=connection.public_id, source=SOURCE)
+        said.detail = received.note or said.detail
+        if isinstance(call, OrderNotify):
+            self._worker.wake()
+        return received.body
 
     async def _keep(self, said: _Said, code: CallbackCode, body: bytes, address: str) -> None:
         message = Callback(
@@ -221,4 +237,5 @@ def _masked_body(body: bytes, said: _Said) -> str:
     except ValueError:
         return f"({len(body)} bytes that are no JSON object)"
     said.activity, said.order_id = _known(fields.get("activity")), _known(fields.get("orderId")) or None
+    said.purpose = "test" if callbacks.is_test(fields) else "live"
     return masked(fields)
