@@ -6,15 +6,17 @@ import msgspec
 import structlog
 
 from licensesvc.domain.connection import Connection
-from licensesvc.domain.errors import DomainError, InvalidParameter, NotIssuable, OrderConflict
+from licensesvc.domain.errors import DomainError
 from licensesvc.marketplace.huawei import callbacks
+from licensesvc.marketplace.huawei.callbacks import Call
 from licensesvc.marketplace.huawei.result_codes import CallbackCode
 from licensesvc.marketplace.huawei.wire import query_parameters
-from licensesvc.services.get_license import get_license
-from licensesvc.services.notify_order import OUTBOX_KIND, OrderQuery
+from licensesvc.services.interface_messages import is_body
+from licensesvc.services.receive_call import RESULT_CODES, receive_call
 from licensesvc.services.runtime import Runtime
-from licensesvc.storage import outbox
 from licensesvc.storage.port import StorageError
+
+SOURCE: Final = "restart"
 
 _log: Final = structlog.get_logger(__name__)
 
@@ -30,29 +32,22 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True):
         return f"Answered({self.outcome})"
 
 
-async def carry_out_again(rt: Runtime, connection: Connection, content: bytes) -> Answered:
-    """Carry out the call; what it refuses is its answer."""
+async def carry_out_again(rt: Runtime, connection: Connection, content: bytes, *, by: str) -> Answered:
+    """Carry out the call; what it refuses is its answer. No nonce is used up: the kept one is spent."""
     try:
-        return Answered(outcome=CallbackCode.SUCCESS, body=await _received(rt, connection, content))
-    except (InvalidParameter, OrderConflict, NotIssuable) as error:
-        return _refused(CallbackCode.INVALID_PARAMETER, error.message)
+        received = await receive_call(rt, connection, _parse(content), nonce=None, by=by, source=SOURCE)
     except DomainError as error:
-        return _refused(CallbackCode.INTERNAL_ERROR, error.message)
+        return _refused(RESULT_CODES.get(type(error), CallbackCode.INTERNAL_ERROR), error.message)
     except StorageError as error:
         return _refused(CallbackCode.INTERNAL_ERROR, str(error))
+    except Exception as error:  # noqa: BLE001 - as a live call: a fault of ours is an answer, and its restart is recorded
+        _log.exception("restart_failed")
+        return _refused(CallbackCode.INTERNAL_ERROR, type(error).__name__)
+    return Answered(outcome=CallbackCode.SUCCESS, body=received.body, detail=received.note)
 
 
-async def _received(rt: Runtime, connection: Connection, content: bytes) -> bytes:
-    if content.lstrip().startswith(b"{"):
-        call = callbacks.parse_order_notify(content)
-        query = OrderQuery(connection=connection.public_id, order_id=call.order_id, order_line_id=call.order_line_id)
-        payload = msgspec.json.encode(query).decode()
-        await rt.db.write(
-            lambda tx: outbox.add(tx, kind=OUTBOX_KIND, subject=call.order_id, payload=payload, now=rt.clock())
-        )
-        return callbacks.result(CallbackCode.SUCCESS)
-    delivered = await get_license(rt, connection, callbacks.parse_get_license(query_parameters(content)))
-    return callbacks.get_license_success(delivered.license, delivered.instance_id)
+def _parse(content: bytes) -> Call:
+    return callbacks.parse_v2(content) if is_body(content) else callbacks.parse_v1(query_parameters(content))
 
 
 def _refused(code: CallbackCode, detail: str) -> Answered:

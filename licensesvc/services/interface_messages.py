@@ -127,9 +127,14 @@ async def store(tx: Tx, message: Message, now: Instant) -> None:
 def named_in(raw: bytes) -> Mapping[str, object]:
     """The fields of a request as it came: a JSON body, or the parameters of a query string; none where it is neither."""
     try:
-        return decode_object(raw) if raw.lstrip().startswith(b"{") else query_parameters(raw)
+        return decode_object(raw) if is_body(raw) else query_parameters(raw)
     except (ValueError, SignatureRefused):
         return {}
+
+
+def is_body(raw: bytes) -> bool:
+    """Whether a kept request is the JSON body of a POST; else it is the query string of a GET."""
+    return raw.lstrip().startswith(b"{")
 
 
 def _text(value: object) -> str | None:

@@ -9,22 +9,23 @@ from typing import Final
 
 import msgspec
 
-from licensesvc.domain.audit import AuditEvent
 from licensesvc.domain.connection import Connection
-from licensesvc.domain.errors import MarketplaceNotAsked, NotFound, NotRepairable, StaleVersion
-from licensesvc.domain.license import LicenseEvent, LicenseState, step
+from licensesvc.domain.errors import MarketplaceNotAsked, NotFound, NotRepairable
 from licensesvc.domain.reconciliation import Difference, Repair, repair_of
 from licensesvc.marketplace.huawei.client import MarketplaceClient, MarketplaceUnreachable
 from licensesvc.marketplace.huawei.orders import MalformedAnswer, MarketplaceRefusal, OrderInfo
 from licensesvc.services import compare_order
+from licensesvc.services.change_by_call import Caller, release_license
 from licensesvc.services.issue_license import learn_terms
 from licensesvc.services.notify_order import OrderQuery
 from licensesvc.services.query_order import CannotAsk, ask_order, receive_answer
 from licensesvc.services.runtime import Runtime
-from licensesvc.storage import audit, connections, licenses, orders, reconciliation
+from licensesvc.storage import connections, licenses, orders, reconciliation
 from licensesvc.storage.orders import StoredLine
 from licensesvc.storage.port import Tx
 from licensesvc.storage.reconciliation import Finding
+
+SOURCE: Final = "reconciliation"
 
 _ONLY_A_PERSON: Final = (
     "only a person can decide this one: look at the order in the marketplace, then dismiss it with a reason"
@@ -84,7 +85,7 @@ async def _settle(
     finding = await _open_finding(tx, finding_id, lock=True)
     for difference in now_different:
         if (difference.kind, difference.line_id) == (finding.kind, finding.line_id):
-            await _apply(tx, rt, connection, info, difference, by=by, reason=reason)
+            await _apply(tx, rt, connection, info, difference, by=by)
             await compare_order.close(tx, rt, finding, "repaired", by=by, reason=reason)
             return await _found(tx, finding_id)
     received = repair_of(finding.kind, finding.ours, finding.theirs) is Repair.RECEIVE
@@ -93,7 +94,7 @@ async def _settle(
 
 
 async def _apply(
-    tx: Tx, rt: Runtime, connection: Connection, info: OrderInfo, difference: Difference, *, by: str, reason: str
+    tx: Tx, rt: Runtime, connection: Connection, info: OrderInfo, difference: Difference, *, by: str
 ) -> None:
     repair = repair_of(difference.kind, difference.ours, difference.theirs)
     if repair is None or repair is Repair.RECEIVE:
@@ -103,26 +104,16 @@ async def _apply(
     line = await orders.find_line(tx, order.id, difference.line_id)
     assert line is not None
     if repair is Repair.RELEASE:
-        await _release(tx, rt, line, by=by, reason=reason)
+        await _release(tx, rt, connection, line, by=by)
     else:
         await _take_terms(tx, rt, connection, line, info, repair, by=by)
 
 
-async def _release(tx: Tx, rt: Runtime, line: StoredLine, *, by: str, reason: str) -> None:
+async def _release(tx: Tx, rt: Runtime, connection: Connection, line: StoredLine, *, by: str) -> None:
     loaded = await licenses.by_line(tx, line.id, lock=True)
-    if loaded is None or loaded.view.state is LicenseState.RELEASED:
-        return
-    view = msgspec.structs.replace(loaded.view, state=step(loaded.view.state, LicenseEvent.RELEASE))
-    if not await licenses.store_change(tx, view, loaded.sources):
-        raise StaleVersion
-    event = AuditEvent(
-        at=rt.clock(),
-        actor=by,
-        kind="license.released",
-        subject=view.public_id,
-        detail={"order": loaded.order_id, "source": "reconciliation", "reason": reason},
-    )
-    await audit.append(tx, [event])
+    if loaded is not None:
+        caller = Caller(connection=connection, by=by, source=SOURCE)
+        await release_license(tx, rt, caller, loaded, refund_order=None, refund_line=None)
 
 
 async def _take_terms(

@@ -115,7 +115,7 @@ class Restarter:
             await self._ask(connection, message)
         claim = self.rt.new_id(ids.MESSAGE, self.rt.clock())
         await self.rt.db.write(lambda tx: self._begin(tx, message, claim, wish, by))
-        answered = await self._carried_out(connection, content)
+        answered = await self._carried_out(connection, content, by)
         await self._end(message, claim, answered, by)
         before = (SUCCEEDED_BEFORE,) if message.state in _SUCCEEDED_ALREADY else ()
         return Restarted(
@@ -173,10 +173,10 @@ class Restarter:
             {"restart": claim, "reason": wish.reason, "asked": int(not wish.without_asking)},
         )
 
-    async def _carried_out(self, connection: Connection, content: bytes) -> Answered:
+    async def _carried_out(self, connection: Connection, content: bytes, by: str) -> Answered:
         try:
             async with asyncio.timeout(CARRY_OUT_S):
-                answered = await carry_out_again(self.rt, connection, content)
+                answered = await carry_out_again(self.rt, connection, content, by=by)
         except TimeoutError:
             return Answered(outcome=IN_PROGRESS_OUTCOME, body=b"{}", detail=f"not done in {CARRY_OUT_S} s")
         self.wake()

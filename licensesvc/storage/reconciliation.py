@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from licensesvc.domain.instants import Instant
+from licensesvc.domain.order import placeholder_order_id
 from licensesvc.domain.reconciliation import Difference, FindingKind
 from licensesvc.storage.port import Row, Tx
 from licensesvc.storage.where import EVERYTHING, Where
@@ -14,6 +15,7 @@ from licensesvc.storage.where import EVERYTHING, Where
 SPAN: Final = 5_000
 """Orders looked through in one statement."""
 
+_STANDS_IN: Final = placeholder_order_id("")
 _OPEN_CASE: Final = (
     "EXISTS (SELECT 1 FROM order_lines l JOIN supervision_cases c ON c.line_ref = l.id"
     " LEFT JOIN licenses i ON i.line_ref = l.id LEFT JOIN license_states s ON s.license_id = i.id"
@@ -159,12 +161,14 @@ async def next_order(
         return None, None
     row = await tx.one(
         f"SELECT o.id, o.order_id FROM orders o WHERE o.connection_id = $1 AND o.id > $2 AND o.id <= $3"
-        f" AND ({_OPEN_CASE} OR {_EXPIRING} OR {_FOUND}) ORDER BY o.id LIMIT 1",
+        f" AND ({_OPEN_CASE} OR {_EXPIRING} OR {_FOUND}) AND substr(o.order_id, 1, {len(_STANDS_IN)}) <> $6"
+        " ORDER BY o.id LIMIT 1",
         connection_id,
         after,
         after + SPAN,
         expiring_from,
         expiring_until,
+        _STANDS_IN,
     )
     if row is None:
         return None, after + SPAN
