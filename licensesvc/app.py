@@ -26,9 +26,11 @@ from licensesvc.services.limit_attempts import Limiter, limits
 from licensesvc.services.mailer import Mailer, mail_server
 from licensesvc.services.outbox_worker import OutboxWorker
 from licensesvc.services.readiness import Readiness
+from licensesvc.services.reconcile import Reconciler, plan_of
 from licensesvc.services.relay import RelayDesk
 from licensesvc.services.relay_calls import RelayCalls
 from licensesvc.services.relay_usage import resume_reports
+from licensesvc.services.restart_message import Restarter
 from licensesvc.services.rotate_vault import VaultResealer
 from licensesvc.services.runtime import Runtime
 from licensesvc.services.sealed_values import require_vault
@@ -179,11 +181,14 @@ def create_app(
     desk = RelayDesk(rt, RelayCalls(rt, client), limiter)
     worker = OutboxWorker(rt, client, _mailer(settings))
     resealer = VaultResealer(rt, settings.vault_keys_file)
+    restarter = Restarter(rt, client, worker.wake)
+    reconciler = Reconciler(rt, client, plan_of(settings))
     background = {"vault": resealer.run}
     if outbox:
         follower = KeyFollower(rt, settings.signing_keys_file, settings.vault_keys_file)
         housekeeping = Housekeeping(rt, settings, partial(open_reader, settings))
         background |= {"outbox": worker.run, "keys": follower.run, "housekeeping": housekeeping.run}
+        background |= {"reconciliation": reconciler.run}
 
     @asynccontextmanager
     async def working(_app: Litestar) -> AsyncIterator[None]:
@@ -219,6 +224,8 @@ def create_app(
             "limiter": Provide(lambda: limiter, sync_to_thread=False),
             "readiness": Provide(lambda: ready, sync_to_thread=False),
             "resealer": Provide(lambda: resealer, sync_to_thread=False),
+            "restarter": Provide(lambda: restarter, sync_to_thread=False),
+            "reconciler": Provide(lambda: reconciler, sync_to_thread=False),
         },
         exception_handlers={HTTPException: problem_response, Exception: problem_response},
         openapi_config=openapi_config(),

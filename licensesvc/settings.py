@@ -94,6 +94,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Days that activations are kept after their seat was given back; 0 keeps them for good."""
     keep_usage_days: Days = 400
     """Days for which the number of clients that used a license is kept; 0 keeps them for good."""
+    reconcile_at: Annotated[str, msgspec.Meta(pattern=r"^(([01][0-9]|2[0-3]):[0-5][0-9])?$(?!\n)")] = "03:30"
+    """When each connection's orders are compared with the marketplace (HH:MM in its calendar zone, up to 20 minutes later); empty = never."""
+    reconcile_per_minute: Annotated[int, msgspec.Meta(ge=1, le=6_000)] = 30
+    """Orders that are asked for in a minute while they are compared."""
+    reconcile_expiring_days: Annotated[int, msgspec.Meta(ge=0, le=3_650)] = 14
+    """Licenses that expire, or expired, within so many days are compared too; 0 = only orders whose supervision is not completed."""
     backup_dir: str = ""
     """Directory of the backups that the server makes by itself, needs `backup_recipient`; empty = none. Best on another disk."""
     backup_every_hours: Annotated[int, msgspec.Meta(ge=1, le=8_760)] = 24

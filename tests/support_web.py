@@ -13,9 +13,12 @@ from litestar import Litestar
 from litestar.di import Provide
 from litestar.types import ControllerRouterHandler
 
+from licensesvc.marketplace.huawei.client import MarketplaceClient
 from licensesvc.services.authenticate_software import SoftwareGate
 from licensesvc.services.limit_attempts import Limiter, limits
 from licensesvc.services.manage_tokens import CreateToken, create_token
+from licensesvc.services.reconcile import Reconciler, plan_of
+from licensesvc.services.restart_message import Restarter
 from licensesvc.services.rotate_vault import VaultResealer
 from licensesvc.services.runtime import Runtime
 from licensesvc.settings import Settings
@@ -104,12 +107,16 @@ async def make_runtime(db: Database, data: Path, clock: Clock) -> Runtime:
     )
 
 
-def make_app(rt: Runtime, *, more: list[ControllerRouterHandler] | None = None) -> Litestar:
+def make_app(
+    rt: Runtime, *, more: list[ControllerRouterHandler] | None = None, client: MarketplaceClient | None = None
+) -> Litestar:
     """The admin API and the API page, as the server puts them together; `more` adds routes."""
     settings = Settings(data_dir=str(rt.proofs_dir.parent), public_url="https://licenses.example/")
     gate = SoftwareGate(rt)
     limiter = Limiter(rt, limits(unknown_codes=60, bad_tokens=20, seats_given_back=1_000))
     resealer = VaultResealer(rt, settings.vault_keys_file)
+    restarter = Restarter(rt, client or MarketplaceClient(), lambda: None)
+    reconciler = Reconciler(rt, restarter.client, plan_of(Settings(reconcile_per_minute=6_000)))
     return Litestar(
         [admin_router(), problem_kind, *(more or [])],
         dependencies={
@@ -118,6 +125,8 @@ def make_app(rt: Runtime, *, more: list[ControllerRouterHandler] | None = None) 
             "gate": Provide(lambda: gate, sync_to_thread=False),
             "limiter": Provide(lambda: limiter, sync_to_thread=False),
             "resealer": Provide(lambda: resealer, sync_to_thread=False),
+            "restarter": Provide(lambda: restarter, sync_to_thread=False),
+            "reconciler": Provide(lambda: reconciler, sync_to_thread=False),
         },
         exception_handlers={Exception: problem_response},
         openapi_config=openapi_config(),

@@ -44,6 +44,11 @@ class AdminClient:
                 return items
             more["cursor"] = page["next_cursor"]
 
+    async def page(self, path: str, limit: int, **parameters: str) -> list[dict[str, Any]]:
+        """The first records of a list."""
+        items: list[dict[str, Any]] = (await self._call("GET", path, params={**parameters, "limit": limit}))["items"]
+        return items
+
     async def post(self, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Make or do something."""
         return await self._call("POST", path, json=body)

@@ -14,6 +14,7 @@ from licensesvc.cli.errors import INTERRUPTED, failure_of
 from licensesvc.cli.files import export, import_orders
 from licensesvc.cli.inspection import audit, check_config, code
 from licensesvc.cli.licenses import license_
+from licensesvc.cli.messages import message, outbox, reconcile
 from licensesvc.cli.privacy import buyer, prune
 from licensesvc.cli.recovery import backup, backup_key, restore
 from licensesvc.cli.running import sandbox, serve
@@ -58,6 +59,9 @@ for command in (
     vault,
     code,
     license_,
+    message,
+    outbox,
+    reconcile,
     audit,
     doctor,
     backup,

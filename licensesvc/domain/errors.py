@@ -176,6 +176,24 @@ class IllegalTransition(DomainError):
         super().__init__(f"{event} is not allowed in {state}")
 
 
+class NotRestartable(DomainError):
+    """This was not made to be carried out again."""
+
+    code = "NOT_RESTARTABLE"
+
+
+class MarketplaceNotAsked(DomainError):
+    """The marketplace could not be asked."""
+
+    code = "MARKETPLACE_NOT_ASKED"
+
+
+class NotRepairable(DomainError):
+    """There is no safe repair of this."""
+
+    code = "NOT_REPAIRABLE"
+
+
 class RateLimited(DomainError):
     """There were too many attempts."""
 

@@ -9,15 +9,26 @@ import msgspec
 from licensesvc.domain import ids
 from licensesvc.domain.connection import Connection
 from licensesvc.domain.instants import Instant
+from licensesvc.domain.messages import SUCCEEDED_OUTCOMES
+from licensesvc.marketplace.huawei.wire import SignatureRefused, query_parameters
+from licensesvc.services.issue_license import code_index
 from licensesvc.services.runtime import Runtime
-from licensesvc.storage import messages
+from licensesvc.storage import licenses, messages
 from licensesvc.storage.messages import Message, Purpose
+from licensesvc.storage.port import Tx
+from licensesvc.strictjson import decode_object
 
 UNAUTHENTICATED_BYTES: Final = 4 * 1024
 """Kept of a request whose sender is unproven."""
 AUTHENTICATED_BYTES: Final = 64 * 1024
 """Kept of a request whose sender is proven; longer ones are refused at the door."""
+MAX_NAMED: Final = 512
+"""Characters of a code or an instance id by which the license of a message is looked for."""
+MAX_DETAIL: Final = 500
+"""Characters kept of what went wrong with a call of ours."""
 MASK: Final = "***"
+OK: Final = "ok"
+"""The outcome of a call of ours that succeeded."""
 
 _MASKED: Final = frozenset(
     {
@@ -67,12 +78,10 @@ def _shown(value: object) -> object:
     return value
 
 
-async def keep_callback(rt: Runtime, callback: Callback) -> None:
-    """Store a callback with its answer."""
-    now = rt.clock()
+def kept_callback(rt: Runtime, callback: Callback, *, public_id: str, restart_of: str | None = None) -> Message:
+    """A callback with its answer as it is stored: masked, its request sealed."""
     bound = AUTHENTICATED_BYTES if callback.authenticated_at is not None else UNAUTHENTICATED_BYTES
-    public_id = rt.new_id(ids.MESSAGE, now)
-    message = Message(
+    return Message(
         public_id=public_id,
         connection_id=callback.connection_id,
         direction="in",
@@ -85,22 +94,106 @@ async def keep_callback(rt: Runtime, callback: Callback) -> None:
         outcome=callback.outcome,
         detail=callback.detail,
         address=callback.address,
-        duration_ms=max(0, now - callback.received_at),
+        duration_ms=max(0, rt.clock() - callback.received_at),
         purpose=callback.purpose,
         sealed_request=None if callback.raw is None else rt.vault.seal(callback.raw, request_context(public_id)),
+        restart_of=restart_of,
     )
-    await rt.db.write(lambda tx: messages.insert(tx, message))
+
+
+async def keep_callback(rt: Runtime, callback: Callback) -> None:
+    """Store a callback with its answer."""
+    message = kept_callback(rt, callback, public_id=rt.new_id(ids.MESSAGE, rt.clock()))
+    named = named_in(callback.raw) if callback.raw is not None else {}
+    await rt.db.write(lambda tx: _store_callback(tx, rt, message, named))
+
+
+async def _store_callback(tx: Tx, rt: Runtime, message: Message, named: Mapping[str, object]) -> None:
+    code, instance_id = _text(named.get("license")), _text(named.get("instanceId"))
+    if message.connection_id is not None and (code or instance_id):
+        index = code_index(rt, code) if code else None
+        license_id = await licenses.named_by(tx, message.connection_id, index=index, instance_id=instance_id)
+        message = msgspec.structs.replace(message, license_id=license_id)
+    await store(tx, message, rt.clock())
+
+
+async def store(tx: Tx, message: Message, now: Instant) -> None:
+    """Add a message; the one that it restarted hears of its success in the same transaction."""
+    await messages.insert(tx, message)
+    if message.restart_of is not None and message.outcome in SUCCEEDED_OUTCOMES:
+        await messages.mark_restarted(tx, message.restart_of, now)
+
+
+def named_in(raw: bytes) -> Mapping[str, object]:
+    """The fields of a request as it came: a JSON body, or the parameters of a query string; none where it is neither."""
+    try:
+        return decode_object(raw) if is_body(raw) else query_parameters(raw)
+    except (ValueError, SignatureRefused):
+        return {}
+
+
+def is_body(raw: bytes) -> bool:
+    """Whether a kept request is the JSON body of a POST; else it is the query string of a GET."""
+    return raw.lstrip().startswith(b"{")
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and 0 < len(value) <= MAX_NAMED and "\0" not in value else None
+
+
+class Redo(msgspec.Struct, frozen=True, kw_only=True):
+    """The work of the outbox that carries a call of ours out again."""
+
+    kind: str
+    subject: str
+    payload: str
+
+    def __repr__(self) -> str:
+        return f"Redo({self.kind})"
 
 
 class OutboundCall:
-    """Around one call of ours: stores it as a message whether it succeeds or raises."""
+    """Around one call of ours: stores it as a message whether it succeeds or raises.
 
-    def __init__(self, rt: Runtime, connection: Connection, *, activity: str, order_id: str | None) -> None:
+    `request` (only the order's id unless told) and what `answered` is told are kept masked; with `redo` an operator may restart it.
+    """
+
+    def __init__(
+        self,
+        rt: Runtime,
+        connection: Connection,
+        *,
+        activity: str,
+        order_id: str | None = None,
+        license_id: int | None = None,
+        request: Mapping[str, object] | None = None,
+        redo: Redo | None = None,
+        restart_of: str | None = None,
+    ) -> None:
         self._rt = rt
-        self._connection = connection
-        self._activity = activity
-        self._order_id = order_id
-        self._started = rt.clock()
+        self._redo = redo
+        self._started = now = rt.clock()
+        self._message = Message(
+            public_id=rt.new_id(ids.MESSAGE, now),
+            connection_id=connection.id,
+            direction="out",
+            activity=activity,
+            order_id=order_id,
+            authenticated_at=now,
+            received_at=now,
+            request=_bounded(masked({"orderId": order_id} if request is None else request)),
+            response="",
+            outcome=OK,
+            detail=None,
+            address=None,
+            duration_ms=0,
+            restart_of=restart_of,
+            license_id=license_id,
+        )
+
+    def answered(self, response: Mapping[str, object]) -> None:
+        """Keep what was answered."""
+        self._message = msgspec.structs.replace(self._message, response=_bounded(masked(response)))
 
     async def __aenter__(self) -> Self:
         return self
@@ -111,19 +204,20 @@ class OutboundCall:
         if error is not None and not isinstance(error, Exception):
             return
         now = self._rt.clock()
-        message = Message(
-            public_id=self._rt.new_id(ids.MESSAGE, now),
-            connection_id=self._connection.id,
-            direction="out",
-            activity=self._activity,
-            order_id=self._order_id,
-            authenticated_at=now,
-            received_at=self._started,
-            request=masked({"orderId": self._order_id}) if self._order_id is not None else "{}",
-            response="",
-            outcome="ok" if error is None else type(error).__name__,
-            detail=str(error) if error is not None else None,
-            address=None,
+        message = msgspec.structs.replace(
+            self._message,
+            outcome=OK if error is None else type(error).__name__,
+            detail=str(error)[:MAX_DETAIL] if error is not None else None,
             duration_ms=max(0, now - self._started),
+            sealed_request=self._sealed(),
         )
-        await self._rt.db.write(lambda tx: messages.insert(tx, message))
+        await self._rt.db.write(lambda tx: store(tx, message, now))
+
+    def _sealed(self) -> bytes | None:
+        if self._redo is None:
+            return None
+        return self._rt.vault.seal(msgspec.json.encode(self._redo), request_context(self._message.public_id))
+
+
+def _bounded(text: str) -> str:
+    return text.encode()[:AUTHENTICATED_BYTES].decode(errors="ignore")

@@ -52,7 +52,7 @@ class OutboxWorker:
         self._rt = rt
         reporter = relay_usage.UsageReporter(rt, client)
         self._handlers: dict[str, Callable[[OutboxItem], Awaitable[None]]] = {
-            OUTBOX_KIND: lambda item: query_order(rt, client, decode_query(item.payload)),
+            OUTBOX_KIND: lambda item: query_order(rt, client, decode_query(item.payload), restart_of=item.restart_of),
             mail_code.OUTBOX_KIND: lambda item: mail_code.send_code(rt, mailer, item),
             relay_usage.OUTBOX_KIND: lambda item: reporter.report(item.subject),
         }

@@ -25,6 +25,7 @@ class Retention(msgspec.Struct, frozen=True, kw_only=True):
         """By table, the instant before which its rows are past; a table that is kept for good is missing."""
         days = {
             "messages": self.messages_days,
+            "reconciliation_findings": self.messages_days,
             "outbox": self.outbox_days,
             "activations": self.released_activations_days,
             "usage_days": self.usage_days,

@@ -13,34 +13,60 @@ from licensesvc.domain.order import OrderFacts
 from licensesvc.marketplace.huawei.client import MarketplaceClient
 from licensesvc.marketplace.huawei.orders import BuyerInfo, OrderInfo, OrderLine
 from licensesvc.marketplace.huawei.periods import period_of
-from licensesvc.services.interface_messages import OutboundCall
+from licensesvc.services.interface_messages import OutboundCall, Redo
 from licensesvc.services.marketplace_account import CannotAsk, account_of
-from licensesvc.services.notify_order import OrderQuery
+from licensesvc.services.notify_order import OUTBOX_KIND, OrderQuery
 from licensesvc.services.receive_order import receive_line
 from licensesvc.services.runtime import Runtime
 from licensesvc.storage import connections
+from licensesvc.storage.connections import StoredConnection
 from licensesvc.storage.orders import Buyer
 from licensesvc.storage.port import Tx
 
 SOURCE: Final = "order/query"
 
 
-async def query_order(rt: Runtime, client: MarketplaceClient, query: OrderQuery) -> None:
-    """Ask for one order and receive every line of the answer; the call is kept as a message.
+async def query_order(
+    rt: Runtime, client: MarketplaceClient, query: OrderQuery, *, restart_of: str | None = None
+) -> None:
+    """Ask for one order and receive every line of the answer; the call is kept as a message, as the restart of another one if told.
 
     Each line has a transaction of its own: one that cannot be received, say for a product that is not mapped yet, keeps no other back.
 
     Raises CannotAsk, the client's MarketplaceUnreachable, MarketplaceRefusal and MalformedAnswer, and what receiving raises.
     """
+    stored = await _connection(rt, query)
+    async with _call(rt, stored, query, restart_of):
+        info = await client.order_query(account_of(rt, stored), query.order_id, query.order_line_id, rt.clock())
+        await receive_answer(rt, stored.connection, info)
+
+
+async def ask_order(rt: Runtime, client: MarketplaceClient, query: OrderQuery) -> OrderInfo:
+    """Ask for one order and only tell what was answered; the call is kept as a message. Raises as `query_order`, but for receiving."""
+    stored = await _connection(rt, query)
+    async with _call(rt, stored, query, None):
+        return await client.order_query(account_of(rt, stored), query.order_id, query.order_line_id, rt.clock())
+
+
+async def _connection(rt: Runtime, query: OrderQuery) -> StoredConnection:
     stored = await rt.db.read(lambda tx: connections.by_public_id(tx, query.connection))
     if stored is None:
         raise CannotAsk(f"connection {query.connection} is gone")
-    async with OutboundCall(rt, stored.connection, activity="order/query", order_id=query.order_id):
-        info = await client.order_query(account_of(rt, stored), query.order_id, query.order_line_id, rt.clock())
-        await _receive(rt, stored.connection, info)
+    return stored
 
 
-async def _receive(rt: Runtime, connection: Connection, info: OrderInfo) -> None:
+def _call(rt: Runtime, stored: StoredConnection, query: OrderQuery, restart_of: str | None) -> OutboundCall:
+    return OutboundCall(
+        rt,
+        stored.connection,
+        activity=SOURCE,
+        order_id=query.order_id,
+        redo=Redo(kind=OUTBOX_KIND, subject=query.order_id, payload=msgspec.json.encode(query).decode()),
+        restart_of=restart_of,
+    )
+
+
+async def receive_answer(rt: Runtime, connection: Connection, info: OrderInfo) -> None:
     """Receive every line; the first refusal of one is raised once all were tried."""
     buyer = _buyer(info.buyer_info)
     refusals: list[DomainError] = []

@@ -10,7 +10,15 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from licensesvc.domain.connection import Connection
-from licensesvc.domain.errors import InProgress, LicenseNotFound, StaleVersion
+from licensesvc.domain.errors import (
+    DomainError,
+    InProgress,
+    InvalidParameter,
+    LicenseNotFound,
+    NotIssuable,
+    OrderConflict,
+    StaleVersion,
+)
 from licensesvc.domain.instants import SECOND, Instant
 from licensesvc.domain.marketplace_calls import Refresh
 from licensesvc.marketplace.huawei import callbacks
@@ -31,6 +39,14 @@ NONCE_LIFE: Final = 180 * SECOND
 """Longer than a signature is fresh (±60 s), so a nonce is remembered for as long as it could be replayed."""
 TRIES: Final = 2
 """Of a call that met another one about the same, unknown until then, code or order."""
+RESULT_CODES: Final[Mapping[type[DomainError], CallbackCode]] = {
+    InvalidParameter: CallbackCode.INVALID_PARAMETER,
+    OrderConflict: CallbackCode.INVALID_PARAMETER,
+    NotIssuable: CallbackCode.INVALID_PARAMETER,
+    LicenseNotFound: CallbackCode.UNKNOWN_LICENSE,
+    InProgress: CallbackCode.IN_PROGRESS,
+}
+"""What a refusal is called on the wire (spec §2.1); every other one is an internal error, which the marketplace tries again."""
 
 Effect: TypeAlias = Callable[[Tx], Awaitable[Any]]
 """What a call does to the database; the result is a note for whoever reads the message, or what getLicense delivers."""

@@ -179,6 +179,18 @@ async def by_line(tx: Tx, line_ref: int, *, lock: bool = False) -> LoadedLicense
     return _loaded(row) if row else None
 
 
+async def named_by(tx: Tx, connection_id: int, *, index: str | None, instance_id: str | None) -> int | None:
+    """The internal id of the connection's license with this code index, or whose line has this instance id."""
+    row = await tx.one(
+        "SELECT l.id FROM licenses l WHERE l.connection_id = $1 AND (l.id = (SELECT license_id FROM license_codes"
+        " WHERE code_index = $2) OR l.line_ref = (SELECT id FROM order_lines WHERE instance_id = $3)) LIMIT 1",
+        connection_id,
+        index,
+        instance_id,
+    )
+    return int(row["id"]) if row else None
+
+
 async def by_id(tx: Tx, license_id: int, *, lock: bool = False) -> LoadedLicense:
     """Load a license that a foreign key promises."""
     row = await tx.one(f"SELECT {_VIEW} FROM {_FROM} WHERE l.id = $1" + (" @lock(l, s)" if lock else ""), license_id)

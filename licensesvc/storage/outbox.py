@@ -1,13 +1,33 @@
 """Rows of `outbox`: work that was decided in a transaction and is carried out after it."""
 
+from enum import StrEnum
+from typing import Final
+
 import msgspec
 
 from licensesvc.domain.instants import Instant
-from licensesvc.storage.port import Tx
+from licensesvc.storage.port import Row, Tx
+from licensesvc.storage.where import EVERYTHING, Where
+
+
+class OutboxState(StrEnum):
+    """What became of a piece of work."""
+
+    WAITING = "waiting"
+    DONE = "done"
+    GIVEN_UP = "given_up"
+
+
+STATES: Final = {
+    OutboxState.WAITING: "x.done_at IS NULL AND x.given_up_at IS NULL",
+    OutboxState.DONE: "x.done_at IS NOT NULL",
+    OutboxState.GIVEN_UP: "x.given_up_at IS NOT NULL",
+}
+"""The condition of each state on an item `x`; exactly one holds."""
 
 
 class OutboxItem(msgspec.Struct, frozen=True, kw_only=True):
-    """One piece of work; `attempts` counts the finished ones."""
+    """One piece of work; `attempts` counts the finished ones, `restart_of` is the message that it carries out again."""
 
     id: int
     kind: str
@@ -15,26 +35,93 @@ class OutboxItem(msgspec.Struct, frozen=True, kw_only=True):
     payload: str
     first_tried_at: Instant | None
     attempts: int
+    restart_of: str | None = None
 
 
-async def add(tx: Tx, *, kind: str, subject: str, payload: str, now: Instant, due_at: Instant | None = None) -> None:
+class ListedItem(msgspec.Struct, frozen=True, kw_only=True):
+    """One piece of work as it is shown, without its payload."""
+
+    id: int
+    kind: str
+    subject: str
+    created_at: Instant
+    due_at: Instant
+    attempts: int
+    first_tried_at: Instant | None
+    last_error: str | None
+    done_at: Instant | None
+    given_up_at: Instant | None
+
+    @property
+    def state(self) -> OutboxState:
+        """What became of it."""
+        if self.done_at is not None:
+            return OutboxState.DONE
+        return OutboxState.WAITING if self.given_up_at is None else OutboxState.GIVEN_UP
+
+
+_LISTED: Final = ", ".join(ListedItem.__struct_fields__)
+
+
+async def add(
+    tx: Tx,
+    *,
+    kind: str,
+    subject: str,
+    payload: str,
+    now: Instant,
+    due_at: Instant | None = None,
+    restart_of: str | None = None,
+) -> None:
     """Queue work, due at once unless it says when."""
     await tx.run(
-        "INSERT INTO outbox (kind, subject, payload, created_at, due_at) VALUES ($1, $2, $3, $4, $5)",
+        "INSERT INTO outbox (kind, subject, payload, created_at, due_at, restart_of) VALUES ($1, $2, $3, $4, $5, $6)",
         kind,
         subject,
         payload,
         now,
         now if due_at is None else due_at,
+        restart_of,
     )
 
 
-async def is_waiting(tx: Tx, *, kind: str, subject: str) -> bool:
-    """Whether work of this kind on this subject is open."""
+async def page(tx: Tx, *, after: int, limit: int, where: Where = EVERYTHING) -> list[ListedItem]:
+    """Up to `limit` items with an id above `after`, ascending; conditions name `x`."""
+    rows = await tx.all(
+        f"SELECT {_LISTED} FROM outbox x WHERE id > $1{where.sql(3)} ORDER BY id LIMIT $2", after, limit, *where.values
+    )
+    return [_listed(row) for row in rows]
+
+
+async def by_id(tx: Tx, item_id: int) -> ListedItem | None:
+    """Find an item."""
+    row = await tx.one(f"SELECT {_LISTED} FROM outbox WHERE id = $1", item_id)
+    return _listed(row) if row else None
+
+
+async def revive(tx: Tx, item_id: int, now: Instant) -> bool:
+    """Give an item that was given up a whole new retry window, due at once; False = it was not given up (any more)."""
+    revived = await tx.run(
+        "UPDATE outbox SET given_up_at = NULL, first_tried_at = NULL, attempts = 0, due_at = $2"
+        " WHERE id = $1 AND given_up_at IS NOT NULL",
+        item_id,
+        now,
+    )
+    return revived == 1
+
+
+def _listed(row: Row) -> ListedItem:
+    return ListedItem(**{name: row[name] for name in ListedItem.__struct_fields__})
+
+
+async def is_waiting(tx: Tx, *, kind: str, subject: str, payload: str | None = None) -> bool:
+    """Whether work of this kind on this subject, with this payload if one is given, is open."""
     row = await tx.one(
-        "SELECT 1 AS waiting FROM outbox WHERE done_at IS NULL AND given_up_at IS NULL AND kind = $1 AND subject = $2",
+        "SELECT 1 AS waiting FROM outbox WHERE done_at IS NULL AND given_up_at IS NULL AND kind = $1 AND subject = $2"
+        " AND payload = COALESCE(CAST($3 AS text), payload)",
         kind,
         subject,
+        payload,
     )
     return row is not None
 
@@ -54,7 +141,7 @@ async def waits_until(tx: Tx, *, kind: str, subject: str, after: Instant) -> boo
 async def due(tx: Tx, *, now: Instant, limit: int) -> list[OutboxItem]:
     """Up to `limit` items whose time has come, the most overdue first."""
     rows = await tx.all(
-        "SELECT id, kind, subject, payload, first_tried_at, attempts FROM outbox"
+        "SELECT id, kind, subject, payload, first_tried_at, attempts, restart_of FROM outbox"
         " WHERE done_at IS NULL AND given_up_at IS NULL AND due_at <= $1 ORDER BY due_at, id LIMIT $2",
         now,
         limit,
@@ -67,6 +154,7 @@ async def due(tx: Tx, *, now: Instant, limit: int) -> list[OutboxItem]:
             payload=row["payload"],
             first_tried_at=row["first_tried_at"],
             attempts=row["attempts"],
+            restart_of=row["restart_of"],
         )
         for row in rows
     ]

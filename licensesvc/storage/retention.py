@@ -28,6 +28,7 @@ class Stale(msgspec.Struct, frozen=True, kw_only=True):
 STALE: Final[Mapping[str, Stale]] = {
     "messages": Stale(key="id", condition="received_at < $1"),
     "outbox": Stale(key="id", condition="COALESCE(done_at, given_up_at) < $1"),
+    "reconciliation_findings": Stale(key="id", condition="resolved_at IS NOT NULL AND seen_at < $1"),
     "activations": Stale(key="id", condition="released_at < $1"),
     "usage_days": Stale(key="license_id, day", condition=_DAY_IS_PAST),
     "usage_clients": Stale(key="client_key", condition=_DAY_IS_PAST),

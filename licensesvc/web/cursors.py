@@ -68,10 +68,10 @@ def encode_cursor(kind: str, after: int) -> str:
     return encode_place(kind, after.to_bytes(_ID_BYTES, "big", signed=True))
 
 
-def decode_cursor(kind: str, cursor: str | None) -> int:
-    """Return the internal id behind which the page begins, 0 without cursor."""
+def decode_cursor(kind: str, cursor: str | None, first: int = 0) -> int:
+    """Return the internal id behind which the page begins, `first` without cursor."""
     if cursor is None:
-        return 0
+        return first
     place = decode_place(kind, cursor)
     if len(place) != _ID_BYTES:
         raise invalid_cursor()
@@ -86,12 +86,14 @@ async def page_of(
     cursor: str | None,
     limit: int,
     fetch: Callable[[Tx, int, int], Awaitable[Sequence[tuple[int, V]]]],
+    first: int = 0,
 ) -> Response[Page[V]]:
     """Answer one page of the list called `kind`.
 
     `fetch(tx, after, limit)` gives up to `limit` records behind an internal id, ascending, each as (internal id, what is shown of it).
+    A list that descends begins at a `first` above every id.
     """
-    after = decode_cursor(kind, cursor)
+    after = decode_cursor(kind, cursor, first)
     found = await db.read(lambda tx: fetch(tx, after, limit + 1))
     following = encode_cursor(kind, found[limit - 1][0]) if len(found) > limit else None
     return page_response(request, [shown for _, shown in found[:limit]], following)

@@ -32,8 +32,13 @@ NONCE = "INSERT INTO nonces (connection_id, nonce, expires_at) VALUES (1, $1, $2
 FAILURE = "INSERT INTO signature_failures (credential_id, address, failures, last_at) VALUES (1, $1, 1, $2)"
 DAY_OF_USE = "INSERT INTO usage_days (license_id, day) SELECT 1, CAST($2 AS bigint) / 86400000 WHERE $1 <> ''"
 CLIENT = "INSERT INTO usage_clients (client_key, day) VALUES ($1, CAST($2 AS bigint) / 86400000)"
+FINDING = (
+    "INSERT INTO reconciliation_findings (public_id, connection_id, order_id, kind, found_at, seen_at, resolved_at, how)"
+    " VALUES ($1, 1, $1, 'AMOUNT', 1, $2, 1, 'dismissed')"
+)
 ROWS = {
     "messages": (MESSAGE, 180 * DAY),
+    "reconciliation_findings": (FINDING, 180 * DAY),
     "outbox": (OUTBOX, 30 * DAY),
     "activations": (ACTIVATION, 365 * DAY),
     "usage_days": (DAY_OF_USE, 400 * DAY + NOW % DAY),

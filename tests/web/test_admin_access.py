@@ -1,11 +1,19 @@
 """Every admin route × every role; a route that is missing from the table fails."""
 
+from typing import Any
+
 import httpx2
+import msgspec
 import pytest
 from litestar import Litestar, get
 from litestar.routes import HTTPRoute
 
+from licensesvc.domain.reconciliation import Difference, FindingKind
+from licensesvc.services.interface_messages import Callback, kept_callback
+from licensesvc.services.notify_order import OrderQuery
+from licensesvc.services.retry_outbox import public_id
 from licensesvc.signing.keyset import KeyStatus
+from licensesvc.storage import messages, outbox, reconciliation
 from licensesvc.web.admin.access import CONTROL
 from tests.support_web import Site, created, make_app, make_catalog, make_order
 
@@ -49,6 +57,16 @@ ROUTES: dict[tuple[str, str], str] = {
     ("POST", "/supervision-cases/{case_id:str}/events"): OPERATOR,
     ("POST", "/supervision-cases/{case_id:str}/proofs"): OPERATOR,
     ("GET", "/messages"): READER,
+    ("GET", "/messages/{message_id:str}"): READER,
+    ("POST", "/messages/{message_id:str}/restart"): OPERATOR,
+    ("POST", "/messages/restart"): OPERATOR,
+    ("GET", "/outbox"): READER,
+    ("POST", "/outbox/{item_id:str}/retry"): OPERATOR,
+    ("GET", "/reconciliation/findings"): READER,
+    ("POST", "/reconciliation/findings/{finding_id:str}/repair"): OPERATOR,
+    ("POST", "/reconciliation/findings/{finding_id:str}/dismiss"): OPERATOR,
+    ("GET", "/reconciliation/runs"): READER,
+    ("POST", "/reconciliation/runs"): OPERATOR,
     ("POST", "/tokens"): OWNER,
     ("GET", "/tokens"): OWNER,
     ("DELETE", "/tokens/{token_id:str}"): OWNER,
@@ -128,6 +146,10 @@ BODIES: dict[str, dict[str, object]] = {
     "/licenses/{license_id:str}/reset-activation": {**WHY, "fingerprint": "machine-1"},
     "/licenses/{license_id:str}/send-code": WHY,
     "/licenses/{license_id:str}/revoke": WHY,
+    "/messages/{message_id:str}/restart": {**WHY, "without_asking": True},
+    "/outbox/{item_id:str}/retry": WHY,
+    "/reconciliation/findings/{finding_id:str}/repair": WHY,
+    "/reconciliation/findings/{finding_id:str}/dismiss": WHY,
     "/keys/{kid:str}/compromise": WHY,
     "/buyers/{buyer_id:str}/erase": WHY,
 }
@@ -163,8 +185,39 @@ async def records(site: Site) -> dict[str, str]:
         "credential_id": credential["id"],
         "token_id": token["id"],
         "buyer_id": buyer["id"],
+        **await undone(site, catalog["connection"]),
         "kid": following,
     }
+
+
+async def undone(site: Site, connection: str) -> dict[str, str]:
+    """A message that failed, work that was given up, a difference that was found."""
+    query = msgspec.json.encode(OrderQuery(connection=connection, order_id="CS9", order_line_id=None)).decode()
+    difference = Difference(kind=FindingKind.UNKNOWN_THERE, ours="NEW", theirs="MKT.0150")
+    finding = f"fnd_{'1' * 26}"
+
+    async def add(tx: Any) -> None:
+        await outbox.add(tx, kind="order_query", subject="CS9", payload=query, now=0)
+        await outbox.give_up(tx, 1, now=0, error="x")
+        await reconciliation.add(tx, 1, "CS9", difference, finding, 0)
+
+    await site.rt.db.write(add)
+    message = f"msg_{'1' * 26}"
+    failed = Callback(
+        connection_id=1,
+        activity="getLicense",
+        order_id="CS9",
+        authenticated_at=0,
+        received_at=0,
+        request="{}",
+        response="{}",
+        outcome="000005",
+        detail=None,
+        address=None,
+        raw=b"activity=getLicense&orderId=CS9",
+    )
+    await site.rt.db.write(lambda tx: messages.insert(tx, kept_callback(site.rt, failed, public_id=message)))
+    return {"message_id": message, "item_id": public_id(1), "finding_id": finding}
 
 
 async def about(site: Site, role: str, method: str, path: str, public_id: str) -> tuple[int, str]:

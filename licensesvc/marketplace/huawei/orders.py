@@ -19,6 +19,8 @@ MAX_ORDER_ID = 64
 _SUCCESS = frozenset({OrderCode.SUCCESS, "CBC.0000"})
 _ID = re.compile(rf"[!-~]{{1,{MAX_ORDER_ID}}}")
 _NAMES = {ErrorTable.CURRENT: ("resultCode", "resultMsg"), ErrorTable.OLDER: ("error_code", "error_msg")}
+_UNKNOWN_ORDER = frozenset({OrderCode.ILLEGAL_OPERATION, "CBC.0150"})
+_TOO_FREQUENT = frozenset({OrderCode.TOO_FREQUENT, "CBC.0250", "APIG.0308"})
 
 
 class MarketplaceRefusal(Exception):
@@ -28,6 +30,16 @@ class MarketplaceRefusal(Exception):
         super().__init__(f"{result_code}: {message}")
         self.result_code = result_code
         self.message = message
+
+    @property
+    def order_unknown(self) -> bool:
+        """Whether it says that the order is none of this seller's (spec §1.6: does not belong to the AK/SK's seller)."""
+        return self.result_code in _UNKNOWN_ORDER
+
+    @property
+    def too_frequent(self) -> bool:
+        """Whether it says that it was asked too often."""
+        return self.result_code in _TOO_FREQUENT
 
 
 class MalformedAnswer(Exception):

@@ -8,7 +8,7 @@ import msgspec
 from litestar import MediaType, Request, Response
 from litestar.params import HeaderParameter, PathParameter, QueryParameter
 
-from licensesvc.domain.instants import Instant, rfc3339
+from licensesvc.domain.instants import Instant, parse_rfc3339, rfc3339
 from licensesvc.services.idempotency import Answer, Keyed, answer_once, request_hash
 from licensesvc.services.runtime import Runtime
 from licensesvc.storage.port import Tx
@@ -50,6 +50,9 @@ IfMatch: TypeAlias = Annotated[
 ]
 Time: TypeAlias = Annotated[
     str, msgspec.Meta(description="RFC 3339, UTC, with milliseconds", examples=["2026-11-23T16:00:00.000Z"])
+]
+Moment: TypeAlias = Annotated[
+    str | None, QueryParameter(max_length=40, description="RFC 3339, e.g. 2026-11-23T16:00:00Z.")
 ]
 
 _REPLAYED: Final = {"idempotency-replayed": "true"}
@@ -104,6 +107,11 @@ def revocation(live: bool | None) -> Where:
     if live is None:
         return EVERYTHING
     return EVERYTHING.always("revoked_at IS NULL" if live else "revoked_at IS NOT NULL")
+
+
+def instant_or_none(moment: str | None) -> Instant | None:
+    """An instant from the wire, if there is one. Raises InvalidParameter."""
+    return None if moment is None else parse_rfc3339(moment)
 
 
 def time_or_none(instant: Instant | None) -> Time | None:

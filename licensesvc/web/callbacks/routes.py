@@ -4,7 +4,6 @@ Every answer is HTTP 200 with a result code, and signed with the connection's ke
 """
 
 import asyncio
-from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -14,14 +13,7 @@ from litestar.handlers import ASGIRouteHandler
 from litestar.types import HTTPScope, Receive, Scope, Send
 
 from licensesvc.domain.connection import Connection
-from licensesvc.domain.errors import (
-    DomainError,
-    InProgress,
-    InvalidParameter,
-    LicenseNotFound,
-    NotIssuable,
-    OrderConflict,
-)
+from licensesvc.domain.errors import DomainError, InvalidParameter
 from licensesvc.domain.instants import MINUTE, Instant
 from licensesvc.marketplace.huawei import callbacks, signature_v1, signature_v2
 from licensesvc.marketplace.huawei.callbacks import Call, OrderNotify
@@ -30,7 +22,7 @@ from licensesvc.marketplace.huawei.wire import SignatureRefused, query_parameter
 from licensesvc.services.interface_messages import Callback, keep_callback, masked
 from licensesvc.services.open_connection import CallbackDoor, callback_door
 from licensesvc.services.outbox_worker import OutboxWorker
-from licensesvc.services.receive_call import receive_call
+from licensesvc.services.receive_call import RESULT_CODES, receive_call
 from licensesvc.services.runtime import Runtime
 from licensesvc.storage.messages import Purpose
 from licensesvc.storage.port import StorageError
@@ -49,14 +41,6 @@ UNPROVEN_PER_MINUTE: Final = 60
 """Messages of unproven senders that are stored; a flood beyond is not, so it cannot hold up honest writes."""
 
 SOURCE: Final = "callback"
-RESULT_CODES: Final[Mapping[type[DomainError], CallbackCode]] = {
-    InvalidParameter: CallbackCode.INVALID_PARAMETER,
-    OrderConflict: CallbackCode.INVALID_PARAMETER,
-    NotIssuable: CallbackCode.INVALID_PARAMETER,
-    LicenseNotFound: CallbackCode.UNKNOWN_LICENSE,
-    InProgress: CallbackCode.IN_PROGRESS,
-}
-"""What a refusal is called on the wire (spec §2.1); every other one is an internal error, which the marketplace tries again."""
 
 _log = structlog.get_logger(__name__)
 
