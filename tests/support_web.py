@@ -18,6 +18,7 @@ from licensesvc.services.limit_attempts import Limiter, limits
 from licensesvc.services.manage_tokens import CreateToken, create_token
 from licensesvc.services.rotate_vault import VaultResealer
 from licensesvc.services.runtime import Runtime
+from licensesvc.services.watch_delisting import DelistingWatch
 from licensesvc.settings import Settings
 from licensesvc.signing import keyset, vault
 from licensesvc.signing.privatefiles import private_directory
@@ -110,6 +111,7 @@ def make_app(rt: Runtime, *, more: list[ControllerRouterHandler] | None = None) 
     gate = SoftwareGate(rt)
     limiter = Limiter(rt, limits(unknown_codes=60, bad_tokens=20, seats_given_back=1_000))
     resealer = VaultResealer(rt, settings.vault_keys_file)
+    guard = DelistingWatch(rt)
     return Litestar(
         [admin_router(), problem_kind, *(more or [])],
         dependencies={
@@ -118,6 +120,7 @@ def make_app(rt: Runtime, *, more: list[ControllerRouterHandler] | None = None) 
             "gate": Provide(lambda: gate, sync_to_thread=False),
             "limiter": Provide(lambda: limiter, sync_to_thread=False),
             "resealer": Provide(lambda: resealer, sync_to_thread=False),
+            "guard": Provide(lambda: guard, sync_to_thread=False),
         },
         exception_handlers={Exception: problem_response},
         openapi_config=openapi_config(),

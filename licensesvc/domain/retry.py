@@ -32,3 +32,5 @@ ORDER_QUERY: Final = RetrySchedule(base=2 * SECOND, factor=2, cap=30 * MINUTE, w
 """order/query after an order notification."""
 MAIL: Final = RetrySchedule(base=30 * SECOND, factor=2, cap=HOUR, window=24 * HOUR)
 """Mail that the server did not take for now."""
+ALERT: Final = RetrySchedule(base=15 * SECOND, factor=2, cap=15 * MINUTE, window=24 * HOUR)
+"""An alert that its channel did not take for now."""

@@ -11,11 +11,12 @@ from licensesvc.domain.errors import DomainError
 from licensesvc.domain.instants import SECOND
 from licensesvc.marketplace.huawei.client import MarketplaceClient, MarketplaceUnreachable
 from licensesvc.marketplace.huawei.orders import MalformedAnswer, MarketplaceRefusal
-from licensesvc.services import mail_code
+from licensesvc.services import mail_code, raise_alerts
 from licensesvc.services.mailer import MailDelayed, Mailer, Undeliverable
 from licensesvc.services.notify_order import OUTBOX_KIND
 from licensesvc.services.query_order import CannotAsk, decode_query, query_order
 from licensesvc.services.runtime import Runtime
+from licensesvc.services.send_alerts import AlertDelayed, carriers, send_alert
 from licensesvc.storage import outbox
 from licensesvc.storage.outbox import OutboxItem
 from licensesvc.storage.port import StorageError
@@ -37,8 +38,9 @@ _EXPECTED: Final = (
     MalformedAnswer,
     MailDelayed,
     Undeliverable,
+    AlertDelayed,
 )
-_SCHEDULES: Final = {mail_code.OUTBOX_KIND: retry.MAIL}
+_SCHEDULES: Final = {mail_code.OUTBOX_KIND: retry.MAIL, raise_alerts.OUTBOX_KIND: retry.ALERT}
 """How to try again what is not the asking for orders."""
 
 
@@ -47,9 +49,11 @@ class OutboxWorker:
 
     def __init__(self, rt: Runtime, client: MarketplaceClient, mailer: Mailer | None = None) -> None:
         self._rt = rt
+        channels = carriers(mailer)
         self._handlers: dict[str, Callable[[OutboxItem], Awaitable[None]]] = {
             OUTBOX_KIND: lambda item: query_order(rt, client, decode_query(item.payload)),
             mail_code.OUTBOX_KIND: lambda item: mail_code.send_code(rt, mailer, item),
+            raise_alerts.OUTBOX_KIND: lambda item: send_alert(rt, channels, item),
         }
         self._added = asyncio.Event()
 
