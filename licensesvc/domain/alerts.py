@@ -128,12 +128,16 @@ def _change(alert: Alert, reading: Reading, now: Instant) -> Step | None:
             acknowledged_at=None,
         )
         return Step(event=Event.RAISED, before=alert, after=raised, told=True)
+    if (
+        reading.level is Level.CRITICAL
+        and alert.told_level is Level.CRITICAL
+        and alert.acknowledged_at is None
+        and abs(now - alert.told_at) >= REPEAT_EVERY
+    ):
+        repeated = msgspec.structs.replace(alert, level=reading.level, told_at=now, value=reading.value)
+        return Step(event=Event.REPEATED, before=alert, after=repeated, told=True)
     if reading.level is not alert.level:
         event = Event.RAISED if reading.level.rank > alert.level.rank else Event.LOWERED
         changed = msgspec.structs.replace(alert, level=reading.level, value=reading.value, cleared_at=None)
         return Step(event=event, before=alert, after=changed, told=False)
-    due = reading.level is Level.CRITICAL and abs(now - alert.told_at) >= REPEAT_EVERY
-    if due and alert.acknowledged_at is None:
-        repeated = msgspec.structs.replace(alert, told_at=now, value=reading.value)
-        return Step(event=Event.REPEATED, before=alert, after=repeated, told=True)
     return None

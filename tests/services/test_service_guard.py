@@ -7,9 +7,9 @@ import msgspec
 import pytest
 
 from licensesvc.domain.alerts import Event
-from licensesvc.domain.delisting import CLOSED_SHOWN, Gauge, Level
+from licensesvc.domain.delisting import CLOSED_SHOWN, Gauge, Level, month_start
 from licensesvc.domain.errors import InvalidParameter, NotFound, StaleVersion
-from licensesvc.domain.instants import DAY, HOUR, MINUTE, SECOND, from_datetime
+from licensesvc.domain.instants import DAY, HOUR, MINUTE, SECOND
 from licensesvc.services import raise_alerts
 from licensesvc.services.audit_database import audit_database
 from licensesvc.services.declare_to_guard import (
@@ -21,7 +21,7 @@ from licensesvc.services.declare_to_guard import (
 from licensesvc.services.raise_alerts import acknowledge
 from licensesvc.services.watch_delisting import DelistingWatch
 from licensesvc.storage import alerts, messages
-from tests.support_edges import change, rows
+from tests.support_edges import change, open_shop, rows
 from tests.support_storage import open_at
 
 
@@ -96,19 +96,19 @@ NOT_COUNTED = {
 }
 
 
-@pytest.mark.parametrize("fields", NOT_COUNTED.values(), ids=NOT_COUNTED)
-async def test_what_is_no_live_call_of_the_marketplace_fails_no_order(shop, clock, fields):
-    await said(shop, at=clock.now, **{"order": "CS1", **fields})
-    clock.now += 4 * HOUR
+async def test_what_is_no_live_call_of_the_marketplace_fails_no_order(shop, clock):
+    start = clock.now
+    for number, (why, fields) in enumerate(NOT_COUNTED.items()):
+        await said(shop, **{"order": f"CS{number}", "at": start, **fields})
+        clock.now = start + 4 * HOUR
+        report, values = await read(shop)
+        assert (report.failed_orders_counted, values[Gauge.RETRY_WINDOW]) == (0, 0), why
 
-    report, values = await read(shop)
-
-    assert (report.failed_orders_counted, values[Gauge.RETRY_WINDOW]) == (0, 0)
+    await said(shop, at=start)  # the control
+    assert (await read(shop))[0].failed_orders_counted == 1
 
 
 async def test_another_connection_is_another_matter(shop, clock, rt):
-    from tests.support_edges import open_shop
-
     other = await open_shop(rt, name="intl", sold="OFFI9")
     await said(other, at=clock.now)
     await said(shop, at=clock.now + SECOND, outcome="000000")
@@ -171,15 +171,15 @@ async def test_probes_fail_by_days_and_fall_silent(shop, clock):
     start = clock.now
     for day in range(3):
         await said(shop, at=start + day * DAY, purpose="test", outcome="000002" if day else "000000")
-        await said(shop, at=start + day * DAY + 6 * HOUR, purpose="test", outcome="000000")
-    clock.now = start + 2 * DAY + 7 * HOUR
+        await said(shop, at=start + day * DAY + HOUR, purpose="test", outcome="000000")
+    clock.now = start + 2 * DAY + 2 * HOUR
     assert [(await read(shop))[1][gauge] for gauge in (Gauge.PROBE_FAILURES, Gauge.PROBE_SILENCE)] == [2, 0]
 
     clock.now += 3 * DAY
     report, values = await read(shop)
     assert [values[gauge] for gauge in (Gauge.PROBE_FAILURES, Gauge.PROBE_SILENCE)] == [2, 2]
     assert report.readings[Gauge.PROBE_SILENCE].level is Level.CRITICAL
-    assert report.last_probe_at == start + 2 * DAY + 6 * HOUR
+    assert report.last_probe_at == start + 2 * DAY + HOUR
 
 
 async def declared(shop, on_sale):
@@ -220,12 +220,10 @@ async def test_the_larger_of_both_counts_counts(shop, clock):
     assert (await read(shop))[1][Gauge.FAILED_ORDERS] == 5
 
 
-@pytest.mark.parametrize(
-    "month", ["2026-12", "2026-13", "2026-1", "", "9999-01", "2026-11\n", "２０２６-11", "1969-12"]
-)
-async def test_a_month_that_cannot_be_is_refused(shop, month):
-    with pytest.raises(InvalidParameter):
-        await reported(shop, month, 1)
+async def test_a_month_that_cannot_be_is_refused(shop):
+    for month in ("2026-12", "2026-13", "2026-1", "", "9999-01", "2026-11\n", "２０２６-11", "1969-12"):
+        with pytest.raises(InvalidParameter):
+            await reported(shop, month, 1)
 
 
 async def test_what_is_said_twice_is_written_once(shop):
@@ -320,10 +318,7 @@ async def test_a_new_month_ends_the_alert_of_the_old_one(shop, clock):
     watch = DelistingWatch(shop.rt)
     await reported(shop, "2026-11", 5)
     await watch.look()
-    zone = shop.connection.calendar
-    from datetime import datetime
-
-    clock.now = from_datetime(datetime(2026, 12, 1, tzinfo=zone)) - 1
+    clock.now = month_start("2026-12", shop.connection.calendar) - 1
     await watch.look()
     assert (await one_alert(shop.rt)).alert.cleared_at is None
     clock.now += 1
@@ -348,7 +343,7 @@ async def test_a_restart_of_the_server_tells_nothing_anew(shop, clock, rt, place
     assert [kind for kind, *_ in await story(rt)] == ["raised"]
 
 
-@pytest.mark.parametrize("step", [-400 * DAY, -40 * DAY, -2 * DAY, -HOUR, HOUR, 2 * DAY, 40 * DAY])
+@pytest.mark.parametrize("step", [-40 * DAY, HOUR, 40 * DAY])
 async def test_a_clock_that_is_set_does_not_make_the_guard_chatter(shop, clock, step):
     watch = DelistingWatch(shop.rt)
     await reported(shop, "2026-11", 5)
