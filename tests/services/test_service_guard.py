@@ -1,57 +1,24 @@
-"""The delisting guard on both engines: what it reads of messages, and that an alert is raised once whoever looks."""
+"""What the delisting guard reads of messages, locks and declarations, on both engines."""
 
-import asyncio
-from dataclasses import replace
-
-import msgspec
 import pytest
 
-from licensesvc.domain.alerts import Event
-from licensesvc.domain.delisting import CLOSED_SHOWN, Gauge, Level, month_start
-from licensesvc.domain.errors import InvalidParameter, NotFound, StaleVersion
+from licensesvc.domain.delisting import CLOSED_SHOWN, Gauge, Level
+from licensesvc.domain.errors import InvalidParameter, NotFound
 from licensesvc.domain.instants import DAY, HOUR, MINUTE, SECOND
-from licensesvc.services import raise_alerts
-from licensesvc.services.audit_database import audit_database
 from licensesvc.services.declare_to_guard import (
     DeclareOnSale,
-    ReportFailedOrders,
     declare_on_sale,
-    report_failed_orders,
 )
-from licensesvc.services.raise_alerts import acknowledge
-from licensesvc.services.watch_delisting import DelistingWatch
-from licensesvc.storage import alerts, messages
-from tests.support_edges import change, open_shop, rows
-from tests.support_storage import open_at
+from tests.support_edges import change, open_shop
+from tests.support_guard import declared, read, reported, said
+
+BOTH = pytest.mark.parametrize("engine", ["sqlite", "postgres"], indirect=True)
+"""Where the SQL itself is looked at; the other tests are about decisions that no engine takes."""
 
 
-async def said(shop, activity="getLicense", order="CS1", *, at, outcome="000005", purpose="live", **fields):
-    """One message of the marketplace, with its answer."""
-    message = messages.Message(
-        **{
-            "public_id": shop.rt.new_id("msg", at),
-            "connection_id": shop.connection.id,
-            "direction": "in",
-            "activity": activity,
-            "order_id": order,
-            "authenticated_at": at,
-            "received_at": at,
-            "request": "{}",
-            "response": "{}",
-            "outcome": outcome,
-            "detail": None,
-            "address": None,
-            "duration_ms": 1,
-            "purpose": purpose,
-            **fields,
-        }
-    )
-    await shop.rt.db.write(lambda tx: messages.insert(tx, message))
-
-
-async def read(shop, watch=None):
-    report = await (watch or DelistingWatch(shop.rt)).report(shop.connection.public_id)
-    return report, {gauge: reading.value for gauge, reading in report.readings.items()}
+@pytest.fixture
+def engine(request):
+    return getattr(request, "param", "sqlite")
 
 
 async def test_a_quiet_shop_is_well(shop):
@@ -68,6 +35,7 @@ async def test_a_quiet_shop_is_well(shop):
     assert {reading.level for reading in report.readings.values()} == {Level.OK}
 
 
+@BOTH
 async def test_the_tries_of_a_failing_call_are_counted_until_it_succeeds(shop, clock):
     start = clock.now
     seen = []
@@ -118,6 +86,7 @@ async def test_another_connection_is_another_matter(shop, clock, rt):
     assert (await read(other))[0].failed_orders_counted == 1
 
 
+@BOTH
 async def test_orders_fail_once_their_retries_ran_out(shop, clock):
     start = clock.now
     for order, success in (("in time", HOUR), ("by hand, too late", 5 * HOUR), ("never", None), ("never 2", None)):
@@ -139,6 +108,7 @@ async def test_orders_fail_once_their_retries_ran_out(shop, clock):
     assert (await read(shop))[0].failed_orders_counted == 4
 
 
+@BOTH
 async def test_calls_without_an_order_are_one_story_per_activity(shop, clock):
     start = clock.now
     for n in range(3):
@@ -167,6 +137,7 @@ async def test_a_restart_here_ends_the_story_of_a_call(shop, clock):
     assert (await read(shop))[1][Gauge.RETRY_WINDOW] == 0
 
 
+@BOTH
 async def test_probes_fail_by_days_and_fall_silent(shop, clock):
     start = clock.now
     for day in range(3):
@@ -182,12 +153,7 @@ async def test_probes_fail_by_days_and_fall_silent(shop, clock):
     assert report.last_probe_at == start + 2 * DAY + HOUR
 
 
-async def declared(shop, on_sale):
-    return await shop.rt.db.write(
-        lambda tx: declare_on_sale(tx, shop.rt, shop.connection.public_id, DeclareOnSale(on_sale=on_sale), by="ops")
-    )
-
-
+@BOTH
 async def test_probes_are_expected_from_the_day_that_sales_were_declared(shop, clock):
     silence = []
     for on_sale, days in (("yes", 0), ("yes", 2), ("no", 5), ("unknown", 5), ("yes", 5)):
@@ -197,13 +163,7 @@ async def test_probes_are_expected_from_the_day_that_sales_were_declared(shop, c
     assert silence == [0, 1, None, None, 4]
 
 
-async def reported(shop, month, count):
-    command = ReportFailedOrders(month=month, failed_orders=count)
-    return await shop.rt.db.write(
-        lambda tx: report_failed_orders(tx, shop.rt, shop.connection.public_id, command, by="ops")
-    )
-
-
+@BOTH
 async def test_the_larger_of_both_counts_counts(shop, clock):
     for order in ("A", "B"):
         await said(shop, order=order, at=clock.now)
@@ -242,6 +202,7 @@ async def test_nothing_is_declared_for_a_connection_that_is_none(shop):
         )
 
 
+@BOTH
 async def test_locked_software_is_counted_by_credential_while_it_is_locked(shop, clock):
     pair = await shop.pair()
     for address in ("a", "b"):
@@ -256,187 +217,3 @@ async def test_locked_software_is_counted_by_credential_while_it_is_locked(shop,
     assert (await read(shop))[1][Gauge.SOFTWARE_LOCKS] == 1
     clock.now += MINUTE
     assert (await read(shop))[1][Gauge.SOFTWARE_LOCKS] == 0
-
-
-async def story(rt):
-    """Every alert event that the audit has, in order."""
-    found = await rt.db.read(
-        lambda tx: tx.all("SELECT kind, detail FROM audit_events WHERE kind LIKE 'alert.%' ORDER BY at, chain, seq")
-    )
-    return [
-        (row["kind"].removeprefix("alert."), detail.get("level"), detail.get("told"))
-        for row in found
-        for detail in [msgspec.json.decode(row["detail"])]
-    ]
-
-
-async def test_an_alert_rises_is_repeated_daily_and_ends(shop, clock):
-    watch = DelistingWatch(shop.rt)
-    start = clock.now
-    for hour in range(4):
-        clock.now = start + hour * HOUR
-        await said(shop, "getLicense", at=clock.now)
-        for _ in range(3):
-            await watch.look()
-    assert await story(shop.rt) == [("raised", "warn", 1), ("raised", "critical", 1)]
-
-    clock.now += 23 * HOUR
-    await watch.look()
-    assert len(await story(shop.rt)) == 3  # told at the third hour, a day ago
-    await said(shop, at=clock.now, outcome="000000")
-    await watch.look()
-    await watch.look()
-    assert (await story(shop.rt))[2:] == [("repeated", "critical", 1), ("cleared", "ok", 1)]
-    assert (await audit_database(shop.rt)).clean
-
-
-async def one_alert(rt):
-    (alert,) = await rt.db.read(lambda tx: alerts.page(tx, after=0, limit=10))
-    return alert
-
-
-async def test_who_acknowledges_is_not_told_daily_but_of_what_grows_worse(shop, clock):
-    watch = DelistingWatch(shop.rt)
-    await reported(shop, "2026-11", 4)
-    await watch.look()
-    alert = await one_alert(shop.rt)
-    with pytest.raises(StaleVersion):
-        await shop.rt.db.write(lambda tx: acknowledge(tx, shop.rt, alert.public_id, 7, by="ops"))
-    await shop.rt.db.write(lambda tx: acknowledge(tx, shop.rt, alert.public_id, 1, by="ops"))
-    clock.now += 2 * DAY
-    await watch.look()
-    assert [kind for kind, *_ in await story(shop.rt)] == ["raised", "acknowledged"]
-    assert (await one_alert(shop.rt)).acknowledged_by == "ops"
-
-    await reported(shop, "2026-11", 5)
-    await watch.look()
-    assert [kind for kind, *_ in await story(shop.rt)] == ["raised", "acknowledged", "raised"]
-    assert (await one_alert(shop.rt)).acknowledged_by is None
-
-
-async def test_a_new_month_ends_the_alert_of_the_old_one(shop, clock):
-    watch = DelistingWatch(shop.rt)
-    await reported(shop, "2026-11", 5)
-    await watch.look()
-    clock.now = month_start("2026-12", shop.connection.calendar) - 1
-    await watch.look()
-    assert (await one_alert(shop.rt)).alert.cleared_at is None
-    clock.now += 1
-    await watch.look()
-    assert (await one_alert(shop.rt)).alert.cleared_at == clock.now
-    await reported(shop, "2026-12", 2)
-    await watch.look()
-
-    periods = await shop.rt.db.read(lambda tx: tx.all("SELECT period, level FROM alerts ORDER BY id"))
-    assert [tuple(row) for row in periods] == [("2026-11", "ok"), ("2026-12", "warn")]
-
-
-async def test_a_restart_of_the_server_tells_nothing_anew(shop, clock, rt, place):
-    await reported(shop, "2026-11", 5)
-    await DelistingWatch(rt).look()
-    again = await open_at(place)
-    try:
-        await DelistingWatch(replace(rt, db=again)).look()
-    finally:
-        await again.close()
-
-    assert [kind for kind, *_ in await story(rt)] == ["raised"]
-
-
-@pytest.mark.parametrize("step", [-40 * DAY, HOUR, 40 * DAY])
-async def test_a_clock_that_is_set_does_not_make_the_guard_chatter(shop, clock, step):
-    watch = DelistingWatch(shop.rt)
-    await reported(shop, "2026-11", 5)
-    await said(shop, "expireLicense", at=clock.now)
-    for _ in range(4):
-        for _ in range(5):
-            await watch.look()
-            clock.now += MINUTE
-        clock.now += step
-        step = -step
-
-    told = [kind for kind, _, told in await story(shop.rt) if told]
-    assert len(told) <= 2 * 4 * 2  # one rise and one end for each gauge and setting of the clock
-    before = len(told)
-    for _ in range(10):
-        await watch.look()
-    assert len([kind for kind, _, told in await story(shop.rt) if told]) <= before + 2
-
-
-async def test_refusals_of_one_process_are_known_to_all(shop, clock, rt):
-    counted = {shop.connection.public_id: 4, "con_unknown": 9}
-    calling = DelistingWatch(rt, lambda: counted)
-    other = DelistingWatch(rt)
-    await calling.look()
-    await other.look()
-    assert (await read(shop, other))[1][Gauge.OPEN_API_REFUSALS] == 4
-    assert [kind for kind, *_ in await story(rt)] == ["raised"]
-
-    clock.now += 11 * MINUTE  # the calling process died
-    assert (await read(shop, other))[1][Gauge.OPEN_API_REFUSALS] == 0
-    await calling.look()
-    assert (await read(shop, other))[1][Gauge.OPEN_API_REFUSALS] == 4
-    counted.clear()
-    await calling.look()
-    assert await rows(rt, "open_api_refusals") == [0]
-    assert [kind for kind, *_ in await story(rt)] == ["raised", "cleared"]
-
-
-class TestTwoProcesses:
-    @pytest.fixture(params=["postgres"])
-    def engine(self, request):
-        """A SQLite file has one writing process."""
-        return request.param
-
-    @pytest.fixture
-    async def runtimes(self, rt, place):
-        database = await open_at(place, chain="second")
-        yield [rt, replace(rt, db=database)]
-        await database.close()
-
-    async def looked(self, shop, runtimes, clock):
-        for n in range(10):
-            await reported(shop, "2026-11", (0, 5)[n % 2])
-            await asyncio.gather(*(DelistingWatch(runtimes[m % 2]).look() for m in range(6)))
-            clock.now += 2 * HOUR
-        return [kind for kind, *_ in await story(shop.rt)]
-
-    async def test_they_tell_once(self, shop, runtimes, clock):
-        assert await self.looked(shop, runtimes, clock) == ["raised", "cleared"] * 4 + ["raised"]
-
-    async def test_the_control_a_watcher_that_forgets_who_was_first_is_caught(self, shop, runtimes, clock, monkeypatch):
-        async def always(tx, public_id, connection_id, gauge, alert, limit):
-            await insert(tx, public_id, connection_id, gauge, alert, limit)
-            return True
-
-        async def forgets(tx, stored):
-            await update(tx, stored)
-            return True
-
-        insert, update = alerts.insert, alerts.update
-        monkeypatch.setattr(raise_alerts.rows, "insert", always)
-        monkeypatch.setattr(raise_alerts.rows, "update", forgets)
-        try:
-            told = await self.looked(shop, runtimes, clock)
-        except AttributeError:  # it cannot find the alert that it believes to have raised
-            return
-        assert told != ["raised", "cleared"] * 4 + ["raised"]
-
-
-async def test_the_control_a_watcher_without_memory_is_caught(shop, monkeypatch):
-    async def nothing(_tx, _connection_id, _periods):
-        return []
-
-    monkeypatch.setattr(raise_alerts.rows, "concerned", nothing)
-    inserted = alerts.insert
-
-    async def again(tx, public_id, connection_id, gauge, alert, limit):
-        await tx.run("DELETE FROM alerts")
-        return await inserted(tx, public_id, connection_id, gauge, alert, limit)
-
-    monkeypatch.setattr(raise_alerts.rows, "insert", again)
-    await reported(shop, "2026-11", 5)
-    for _ in range(3):
-        await DelistingWatch(shop.rt).look()
-
-    assert [kind for kind, *_ in await story(shop.rt)] == [Event.RAISED] * 3
