@@ -83,7 +83,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     smtp_url: MailUrl = ""
     """Mail server: `smtp://user:password@host:587` (STARTTLS required), `smtps://…` (TLS) or `smtp+plain://` (a relay on this host)."""
     mail_from: MailAddress = ""
-    """Address that mail to buyers comes from; without it and `smtp_url` no mail is sent."""
+    """Address that mail to buyers and alerts come from; without it and `smtp_url` no mail is sent."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severe log record that is written (JSON lines on stderr)."""
     keep_messages_days: Days = 180

@@ -74,8 +74,8 @@ RULES: Final[Mapping[Gauge, Rule]] = {
     Gauge.PROBE_SILENCE: Rule(unit="days", limit=5, warn=1, critical=2),
     # Of getLicense's four tries (spec §2.6) the second warns, and the third is critical: one is left.
     Gauge.RETRY_WINDOW: Rule(unit="percent", limit=100, warn=50, critical=75),
-    # More than 5 refused signatures in a row lock the AK/SK for 5 minutes (spec §1.9).
-    Gauge.OPEN_API_REFUSALS: Rule(unit="refusals", limit=5, warn=2, critical=4),
+    # More than 5 refused signatures in a row lock the AK/SK for 5 minutes (spec §1.9); our own calls pause at 3.
+    Gauge.OPEN_API_REFUSALS: Rule(unit="refusals", limit=5, warn=2, critical=3),
     # A lock ends by itself after 5 minutes and comes back as long as somebody tries: once a day is enough.
     Gauge.SOFTWARE_LOCKS: Rule(unit="credentials", limit=None, warn=1, critical=None, quiet=DAY),
 }

@@ -19,7 +19,7 @@ class Retention(msgspec.Struct, frozen=True, kw_only=True):
     messages_days: int
     outbox_days: int
     released_activations_days: int
-    alerts_days: int = 365
+    alerts_days: int
 
     def instants(self, now: Instant) -> Mapping[str, Instant]:
         """By table, the instant before which its rows are past; a table that is kept for good is missing."""

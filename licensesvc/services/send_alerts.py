@@ -93,7 +93,8 @@ async def _outgoing(tx: Tx, rt: Runtime, notice: Notice, item: OutboxItem) -> Ou
     connection = None
     if notice.alert is not None:
         stored = await alerts.by_public_id(tx, notice.alert)
-        assert stored is not None  # alerts outlive the outbox
+        if stored is None:
+            return None  # over for so long that it was deleted
         if notice.event != Event.CLEARED and stored.alert.level is Level.OK:
             return None  # it waited until it was over: the news that it is follows
         connection = (await connections.by_id(tx, stored.connection_id)).connection

@@ -70,7 +70,7 @@ def call(first: int, *, activity: str = "getLicense", order: str | None = "CS1",
         (Gauge.PROBE_FAILURES, {0: "ok", 1: "warn", 2: "warn", 3: "critical", 9: "critical"}),
         (Gauge.PROBE_SILENCE, {None: "ok", 0: "ok", 1: "warn", 2: "critical"}),
         (Gauge.RETRY_WINDOW, {0: "ok", 49: "ok", 50: "warn", 74: "warn", 75: "critical", 100: "critical"}),
-        (Gauge.OPEN_API_REFUSALS, {0: "ok", 1: "ok", 2: "warn", 4: "critical", 6: "critical"}),
+        (Gauge.OPEN_API_REFUSALS, {0: "ok", 1: "ok", 2: "warn", 3: "critical", 6: "critical"}),
         (Gauge.SOFTWARE_LOCKS, {0: "ok", 1: "warn", 10_000: "warn"}),
     ],
 )

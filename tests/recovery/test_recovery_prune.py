@@ -13,7 +13,7 @@ from licensesvc.storage import retention
 from licensesvc.storage.migrate import migrate
 
 NOW = 1_795_000_000_000
-KEPT = Retention(messages_days=180, outbox_days=30, released_activations_days=365)
+KEPT = Retention(messages_days=180, outbox_days=30, released_activations_days=365, alerts_days=365)
 
 MESSAGE = (
     "INSERT INTO messages (public_id, direction, activity, received_at, request, response, outcome, duration_ms)"
@@ -30,7 +30,12 @@ ANSWER = (
 )
 NONCE = "INSERT INTO nonces (connection_id, nonce, expires_at) VALUES (1, $1, $2)"
 FAILURE = "INSERT INTO signature_failures (credential_id, address, failures, last_at) VALUES (1, $1, 1, $2)"
+ALERT = (
+    "INSERT INTO alerts (public_id, connection_id, gauge, period, level, told_level, told_peak, told_at, incident,"
+    " gauge_value, opened_at, cleared_at) VALUES ($1, 1, 'failed_orders', $1, 'ok', 'ok', 'warn', 1, 0, 1, 1, $2)"
+)
 ROWS = {
+    "alerts": (ALERT, 365 * DAY),
     "messages": (MESSAGE, 180 * DAY),
     "outbox": (OUTBOX, 30 * DAY),
     "activations": (ACTIVATION, 365 * DAY),
@@ -91,7 +96,7 @@ async def test_exactly_what_is_past_goes(rt):
 
 
 async def test_zero_days_keep_for_good(rt):
-    kept = Retention(messages_days=0, outbox_days=0, released_activations_days=0)
+    kept = Retention(messages_days=0, outbox_days=0, released_activations_days=0, alerts_days=0)
 
     assert (await prune(rt, kept, by="cli")).rows.keys() == {"idempotency_keys", "nonces", "signature_failures"}
     assert (await rows(rt))["messages"] == 2
@@ -114,7 +119,7 @@ async def test_one_call_is_bounded_and_says_that_more_is_left(rt, monkeypatch):
     monkeypatch.setattr(retention, "BATCH", 2)
     many = [(str(number), NOW - 1) for number in range(5)]
     await rt.db.write(lambda tx: tx.many(NONCE, many))
-    kept = Retention(messages_days=0, outbox_days=0, released_activations_days=0)
+    kept = Retention(messages_days=0, outbox_days=0, released_activations_days=0, alerts_days=0)
 
     calls = []
     while not calls or calls[-1].more:
