@@ -60,6 +60,7 @@ def metrics_reference() -> str:
     metrics.request("GET", "/healthz", 200, 0)
     metrics.licenses({"ACTIVE": 0})
     metrics.outbox(waiting=0, given_up=0, age_seconds=0)
+    metrics.delisting("con_1", "failed_orders", 0, 5, 0)
     rows = []
     for family in metrics.families():
         if family.name.startswith("licensesvc_"):

@@ -34,6 +34,7 @@ from licensesvc.services.restart_message import Restarter
 from licensesvc.services.rotate_vault import VaultResealer
 from licensesvc.services.runtime import Runtime
 from licensesvc.services.sealed_values import require_vault
+from licensesvc.services.watch_delisting import DelistingWatch
 from licensesvc.settings import Settings
 from licensesvc.signing import keyset, vault
 from licensesvc.signing.privatefiles import private_directory
@@ -164,10 +165,12 @@ def create_app(
     *,
     outbox: bool = True,
     readiness: Readiness | None = None,
+    guard: DelistingWatch | None = None,
     tracing: "Tracing | None" = None,
 ) -> Litestar:
     """Put the application together; its lifespan does the background work, without the outbox where a command uses it for a moment."""
     ready = readiness or create_readiness(rt, settings)
+    watch = guard or DelistingWatch(rt)
     gate = SoftwareGate(rt, settings.lock_scope)
     limiter = Limiter(
         rt,
@@ -178,6 +181,7 @@ def create_app(
         ),
     )
     client = MarketplaceClient(around=tracing.call) if tracing else MarketplaceClient()
+    watch.count_refusals(client.refusals)
     desk = RelayDesk(rt, RelayCalls(rt, client), limiter)
     worker = OutboxWorker(rt, client, _mailer(settings))
     resealer = VaultResealer(rt, settings.vault_keys_file)
@@ -188,7 +192,7 @@ def create_app(
         follower = KeyFollower(rt, settings.signing_keys_file, settings.vault_keys_file)
         housekeeping = Housekeeping(rt, settings, partial(open_reader, settings))
         background |= {"outbox": worker.run, "keys": follower.run, "housekeeping": housekeeping.run}
-        background |= {"reconciliation": reconciler.run}
+        background |= {"reconciliation": reconciler.run, "guard": watch.run}
 
     @asynccontextmanager
     async def working(_app: Litestar) -> AsyncIterator[None]:
@@ -226,6 +230,7 @@ def create_app(
             "resealer": Provide(lambda: resealer, sync_to_thread=False),
             "restarter": Provide(lambda: restarter, sync_to_thread=False),
             "reconciler": Provide(lambda: reconciler, sync_to_thread=False),
+            "guard": Provide(lambda: watch, sync_to_thread=False),
         },
         exception_handlers={HTTPException: problem_response, Exception: problem_response},
         openapi_config=openapi_config(),
@@ -243,8 +248,9 @@ def create_readiness(rt: Runtime, settings: Settings) -> Readiness:
 async def open_observed_app(rt: Runtime, settings: Settings, metrics: Metrics) -> AsyncIterator[ASGIApp]:
     """What a server serves: the application with request ids, access line, metrics, and traces where they are configured."""
     readiness = create_readiness(rt, settings)
+    guard = DelistingWatch(rt)
     tracing = _open_tracing(settings)
-    app = create_app(rt, settings, readiness=readiness, tracing=tracing)
+    app = create_app(rt, settings, readiness=readiness, guard=guard, tracing=tracing)
     observed = Observed(app, metrics, logs.access_logger(settings.log_level))
     traced: ASGIApp = observed
     if tracing:
@@ -253,7 +259,7 @@ async def open_observed_app(rt: Runtime, settings: Settings, metrics: Metrics) -
         traced = Traced(observed, tracing)
     try:
         named = RequestIds(ForwardedFor(traced, settings.trusted_networks))
-        yield MetricsDoor(named, rt, metrics, readiness, settings.metrics_port)
+        yield MetricsDoor(named, rt, metrics, readiness, settings.metrics_port, guard)
     finally:
         if tracing:
             await asyncio.to_thread(tracing.close)

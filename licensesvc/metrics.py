@@ -76,6 +76,27 @@ class Metrics:
         self._outbox_age = Gauge(
             "licensesvc_outbox_age_seconds", "Age of the oldest open item of the outbox.", registry=registry
         )
+        of_gauge = ["connection", "gauge"]
+        self._delisting = Gauge(
+            "licensesvc_delisting_value",
+            "Gauges of the delisting guard; counts are lower bounds of the marketplace's, NaN where a gauge does not apply.",
+            of_gauge,
+            registry=registry,
+        )
+        self._delisting_limit = Gauge(
+            "licensesvc_delisting_limit", "The marketplace's limit of a gauge.", of_gauge, registry=registry
+        )
+        self._delisting_level = Gauge(
+            "licensesvc_delisting_level",
+            "0 when a gauge is well, 1 for a warning, 2 when it is critical.",
+            of_gauge,
+            registry=registry,
+        )
+        self.guard_blind = Gauge(
+            "licensesvc_delisting_blind_seconds",
+            "Since when the delisting guard of this process has not looked after its alerts.",
+            registry=registry,
+        )
         self.ready = Gauge("licensesvc_ready", "1 when `/readyz` would answer 200, else 0.", registry=registry)
         self.disk_free = Gauge(
             "licensesvc_disk_free_bytes", "Free bytes on the file system of the data directory.", registry=registry
@@ -111,6 +132,13 @@ class Metrics:
         self._outbox.labels("open").set(waiting)
         self._outbox.labels("given_up").set(given_up)
         self._outbox_age.set(age_seconds)
+
+    def delisting(self, connection: str, gauge: str, value: int | None, limit: int | None, level: int) -> None:
+        """One gauge of the delisting guard, for a connection by its public id."""
+        self._delisting.labels(connection, gauge).set(float("nan") if value is None else value)
+        self._delisting_level.labels(connection, gauge).set(level)
+        if limit is not None:
+            self._delisting_limit.labels(connection, gauge).set(limit)
 
     def families(self) -> list[prometheus_client.Metric]:
         """Every metric as it stands."""

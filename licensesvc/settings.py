@@ -83,7 +83,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     smtp_url: MailUrl = ""
     """Mail server: `smtp://user:password@host:587` (STARTTLS required), `smtps://…` (TLS) or `smtp+plain://` (a relay on this host)."""
     mail_from: MailAddress = ""
-    """Address that mail to buyers comes from; without it and `smtp_url` no mail is sent."""
+    """Address that mail to buyers and alerts come from; without it and `smtp_url` no mail is sent."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severe log record that is written (JSON lines on stderr)."""
     keep_messages_days: Days = 180
@@ -100,6 +100,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Orders that are asked for in a minute while they are compared."""
     reconcile_expiring_days: Annotated[int, msgspec.Meta(ge=0, le=3_650)] = 14
     """Licenses that expire, or expired, within so many days are compared too; 0 = only orders whose supervision is not completed."""
+    keep_alerts_days: Days = 365
+    """Days that alerts are kept after they were over; 0 keeps them for good."""
     backup_dir: str = ""
     """Directory of the backups that the server makes by itself, needs `backup_recipient`; empty = none. Best on another disk."""
     backup_every_hours: Annotated[int, msgspec.Meta(ge=1, le=8_760)] = 24

@@ -11,6 +11,7 @@ from litestar.types import ASGIApp
 from licensesvc.app import create_readiness
 from licensesvc.metrics import Metrics
 from licensesvc.services.readiness import Readiness
+from licensesvc.services.watch_delisting import DelistingWatch
 from licensesvc.settings import Settings
 from licensesvc.web.metrics_page import MetricsDoor
 from licensesvc.web.observed import Observed
@@ -64,5 +65,5 @@ async def open_served(directory: Path) -> AsyncIterator[Served]:
         settings = Settings(data_dir=str(directory / "data"), metrics_port=METRICS_PORT)
         readiness = create_readiness(edge.rt, settings)
         observed = Observed(edge.app, metrics, lines)
-        app = MetricsDoor(RequestIds(observed), edge.rt, metrics, readiness, METRICS_PORT)
+        app = MetricsDoor(RequestIds(observed), edge.rt, metrics, readiness, METRICS_PORT, DelistingWatch(edge.rt))
         yield Served(app=app, edge=edge, metrics=metrics, readiness=readiness, lines=lines.kept)

@@ -21,6 +21,7 @@ from licensesvc.services.reconcile import Reconciler, plan_of
 from licensesvc.services.restart_message import Restarter
 from licensesvc.services.rotate_vault import VaultResealer
 from licensesvc.services.runtime import Runtime
+from licensesvc.services.watch_delisting import DelistingWatch
 from licensesvc.settings import Settings
 from licensesvc.signing import keyset, vault
 from licensesvc.signing.privatefiles import private_directory
@@ -117,6 +118,7 @@ def make_app(
     resealer = VaultResealer(rt, settings.vault_keys_file)
     restarter = Restarter(rt, client or MarketplaceClient(), lambda: None)
     reconciler = Reconciler(rt, restarter.client, plan_of(Settings(reconcile_per_minute=6_000)))
+    guard = DelistingWatch(rt)
     return Litestar(
         [admin_router(), problem_kind, *(more or [])],
         dependencies={
@@ -127,6 +129,7 @@ def make_app(
             "resealer": Provide(lambda: resealer, sync_to_thread=False),
             "restarter": Provide(lambda: restarter, sync_to_thread=False),
             "reconciler": Provide(lambda: reconciler, sync_to_thread=False),
+            "guard": Provide(lambda: guard, sync_to_thread=False),
         },
         exception_handlers={Exception: problem_response},
         openapi_config=openapi_config(),

@@ -22,6 +22,8 @@ TOKEN: Final = "tok"  # noqa: S105  -- a prefix, no secret
 MESSAGE: Final = "msg"
 BUYER: Final = "buy"
 FINDING: Final = "fnd"
+ALERT: Final = "alr"
+ALERT_CHANNEL: Final = "chn"
 
 ENTROPY_BYTES: Final = 10
 ULID_LENGTH: Final = 26

@@ -34,3 +34,5 @@ MAIL: Final = RetrySchedule(base=30 * SECOND, factor=2, cap=HOUR, window=24 * HO
 """Mail that the server did not take for now."""
 RELAY_USAGE: Final = RetrySchedule(base=5 * SECOND, factor=2, cap=15 * MINUTE, window=7 * DAY)
 """Use of codes that the marketplace could not be told of."""
+ALERT: Final = RetrySchedule(base=15 * SECOND, factor=2, cap=15 * MINUTE, window=24 * HOUR)
+"""An alert that its channel did not take for now."""

@@ -28,7 +28,8 @@ OUTBOX_KIND: Final = "mail_code"
 MAX_NAME: Final = 100
 """Characters of a name in a mail."""
 
-_ADDRESS: Final = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@(?:[A-Za-z0-9-]{1,63}\.)*[A-Za-z0-9-]{1,63}")
+MAIL_ADDRESS: Final = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@(?:[A-Za-z0-9-]{1,63}\.)*[A-Za-z0-9-]{1,63}")
+"""Addresses that mail is sent to; a name in front of one is refused."""
 
 
 class Language(StrEnum):
@@ -99,8 +100,8 @@ async def _mail(tx: Tx, rt: Runtime, wanted: CodeMail, item: OutboxItem) -> Mail
 def compose(language: Language, *, name: str, product: str, order: str, code: str, seats: int) -> tuple[str, str]:
     """Subject and text of the mail; names that buyers gave themselves stay on one line."""
     template = files(__package__).joinpath("mail_templates", f"code.{language}.txt").read_text(encoding="utf-8")
-    values = {"product": _plain(product), "order": order, "code": code, "seats": seats}
-    greeted = _plain(name) or {Language.CHINESE: "用户", Language.ENGLISH: "customer"}[language]
+    values = {"product": plain(product), "order": order, "code": code, "seats": seats}
+    greeted = plain(name) or {Language.CHINESE: "用户", Language.ENGLISH: "customer"}[language]
     subject, _, text = Template(template).substitute(values, name=greeted).partition("\n")
     return subject, text
 
@@ -112,10 +113,11 @@ def _language(connection: Connection) -> Language:
 def _address(buyer: Buyer | None) -> str:
     if buyer is None or buyer.email is None:
         raise NoMailAddress
-    if not _ADDRESS.fullmatch(buyer.email):
+    if not MAIL_ADDRESS.fullmatch(buyer.email):
         raise NoMailAddress("what is known as the buyer's mail address is none that mail can be sent to")
     return buyer.email
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """A name as one line of printable characters, at most `MAX_NAME`."""
     return " ".join("".join(symbol if symbol.isprintable() else " " for symbol in text).split())[:MAX_NAME]

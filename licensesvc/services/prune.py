@@ -20,6 +20,7 @@ class Retention(msgspec.Struct, frozen=True, kw_only=True):
     outbox_days: int
     released_activations_days: int
     usage_days: int
+    alerts_days: int
 
     def instants(self, now: Instant) -> Mapping[str, Instant]:
         """By table, the instant before which its rows are past; a table that is kept for good is missing."""
@@ -29,6 +30,7 @@ class Retention(msgspec.Struct, frozen=True, kw_only=True):
             "outbox": self.outbox_days,
             "activations": self.released_activations_days,
             "usage_days": self.usage_days,
+            "alerts": self.alerts_days,
         }
         limits = {table: now - kept * DAY for table, kept in days.items() if kept}
         # Who was counted on a day matters only while it lasts, somewhere on earth.
@@ -43,6 +45,7 @@ def retention_of(settings: Settings) -> Retention:
         outbox_days=settings.keep_outbox_days,
         released_activations_days=settings.keep_released_activations_days,
         usage_days=settings.keep_usage_days,
+        alerts_days=settings.keep_alerts_days,
     )
 
 

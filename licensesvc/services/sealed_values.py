@@ -7,6 +7,7 @@ from licensesvc.services.authenticate_software import secret_context
 from licensesvc.services.idempotency import answer_context
 from licensesvc.services.interface_messages import request_context
 from licensesvc.services.issue_license import code_context
+from licensesvc.services.manage_alert_channels import channel_secret_context
 from licensesvc.services.marketplace_account import api_secret_context
 from licensesvc.services.open_connection import callback_key_context
 from licensesvc.services.relay_usage import client_context
@@ -20,6 +21,7 @@ _CONTEXTS: Final[Mapping[tuple[str, str], Callable[[str], str]]] = {
     ("connections", "api_secret"): api_secret_context,
     ("credentials", "secret"): secret_context,
     ("messages", "sealed_request"): request_context,
+    ("alert_channels", "secret"): channel_secret_context,
     ("license_codes", "sealed"): code_context,
     ("idempotency_keys", "response"): answer_context,
     ("relay_usage", "client"): client_context,

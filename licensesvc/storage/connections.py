@@ -118,6 +118,14 @@ async def by_id(tx: Tx, connection_id: int) -> StoredConnection:
     return _read(row)
 
 
+async def of_access_keys(tx: Tx, access_keys: Collection[str]) -> list[StoredConnection]:
+    """The connections that call the open API with one of these access keys."""
+    rows = await tx.all(
+        f"SELECT {_COLUMNS} FROM connections WHERE api_access_key IN @list($1) ORDER BY id", sorted(access_keys)
+    )
+    return [_read(row) for row in rows]
+
+
 async def public_ids(tx: Tx, connection_ids: Collection[int]) -> dict[int, str]:
     """The public ids of these connections, by internal id."""
     rows = await tx.all("SELECT id, public_id FROM connections WHERE id IN @ints($1)", sorted(connection_ids))

@@ -1,5 +1,6 @@
 """Rows of `outbox`: work that was decided in a transaction and is carried out after it."""
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Final
 
@@ -138,13 +139,20 @@ async def waits_until(tx: Tx, *, kind: str, subject: str, after: Instant) -> boo
     return row is not None
 
 
-async def due(tx: Tx, *, now: Instant, limit: int) -> list[OutboxItem]:
-    """Up to `limit` items whose time has come, the most overdue first."""
+def subject_key(item: OutboxItem) -> str:
+    """What an item is about, as `besides` of `due` names it."""
+    return f"{item.kind}:{item.subject}"
+
+
+async def due(tx: Tx, *, now: Instant, limit: int, besides: Sequence[str] = ()) -> list[OutboxItem]:
+    """Up to `limit` items whose time has come, the most overdue first, but none about the subjects `besides`."""
     rows = await tx.all(
         "SELECT id, kind, subject, payload, first_tried_at, attempts, restart_of FROM outbox"
-        " WHERE done_at IS NULL AND given_up_at IS NULL AND due_at <= $1 ORDER BY due_at, id LIMIT $2",
+        " WHERE done_at IS NULL AND given_up_at IS NULL AND due_at <= $1 AND NOT (kind || ':' || subject IN @list($3))"
+        " ORDER BY due_at, id LIMIT $2",
         now,
         limit,
+        list(besides),
     )
     return [
         OutboxItem(

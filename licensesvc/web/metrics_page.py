@@ -16,6 +16,7 @@ from licensesvc.metrics import CONTENT_TYPE, Metrics
 from licensesvc.services.measure import measure
 from licensesvc.services.readiness import Readiness
 from licensesvc.services.runtime import Runtime
+from licensesvc.services.watch_delisting import DelistingWatch
 from licensesvc.storage.port import StorageError
 from licensesvc.web.admin.access import CONTROL
 from licensesvc.web.asgi import answer
@@ -31,13 +32,22 @@ _TEXT: Final = [(b"content-type", CONTENT_TYPE.encode())]
 class MetricsDoor:
     """Answers `/metrics` where it may be read, passes everything else on."""
 
-    def __init__(self, app: ASGIApp, rt: Runtime, metrics: Metrics, readiness: Readiness, port: int | None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        rt: Runtime,
+        metrics: Metrics,
+        readiness: Readiness,
+        port: int | None,
+        guard: DelistingWatch,
+    ) -> None:
         """`port` is the one that serves metrics and nothing else; None when there is none."""
         self._app = app
         self._rt = rt
         self._metrics = metrics
         self._readiness = readiness
         self._port = port
+        self._guard = guard
         self._measuring = asyncio.Lock()
         self._measured_at = -FIGURES_KEPT_S
 
@@ -60,6 +70,7 @@ class MetricsDoor:
             if time.monotonic() - self._measured_at >= FIGURES_KEPT_S:
                 await self._measure()
                 self._measured_at = time.monotonic()
+        self._metrics.guard_blind.set(self._guard.blind_seconds())
         self._metrics.write_queue.set(self._rt.db.waiting)
         self._metrics.ready.set(not await self._readiness.reasons())
         return self._metrics.text()
@@ -68,12 +79,18 @@ class MetricsDoor:
         try:
             self._metrics.disk_free.set(self._readiness.free_bytes())
             figures = await measure(self._rt)
+            gauges = await self._guard.reports()
         except (
             StorageError,
             OSError,
         ) as error:  # the old figures stay; `licensesvc_ready` tells that something is wrong
             _log.warning("figures_not_measured", error=str(error))
             return
+        for report in gauges:
+            for gauge, reading in report.readings.items():
+                self._metrics.delisting(
+                    report.connection.public_id, gauge, reading.value, reading.limit, reading.level.rank
+                )
         self._metrics.licenses(figures.licenses)
         self._metrics.outbox(
             waiting=figures.outbox_open, given_up=figures.outbox_given_up, age_seconds=figures.outbox_age_seconds

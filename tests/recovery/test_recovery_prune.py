@@ -13,7 +13,7 @@ from licensesvc.storage import retention
 from licensesvc.storage.migrate import migrate
 
 NOW = 1_795_000_000_000
-KEPT = Retention(messages_days=180, outbox_days=30, released_activations_days=365, usage_days=400)
+KEPT = Retention(messages_days=180, outbox_days=30, released_activations_days=365, usage_days=400, alerts_days=365)
 
 MESSAGE = (
     "INSERT INTO messages (public_id, direction, activity, received_at, request, response, outcome, duration_ms)"
@@ -36,7 +36,12 @@ FINDING = (
     "INSERT INTO reconciliation_findings (public_id, connection_id, order_id, kind, found_at, seen_at, resolved_at, how)"
     " VALUES ($1, 1, $1, 'AMOUNT', 1, $2, 1, 'dismissed')"
 )
+ALERT = (
+    "INSERT INTO alerts (public_id, connection_id, gauge, period, level, told_level, told_peak, told_at, incident,"
+    " gauge_value, opened_at, cleared_at) VALUES ($1, 1, 'failed_orders', $1, 'ok', 'ok', 'warn', 1, 0, 1, 1, $2)"
+)
 ROWS = {
+    "alerts": (ALERT, 365 * DAY),
     "messages": (MESSAGE, 180 * DAY),
     "reconciliation_findings": (FINDING, 180 * DAY),
     "outbox": (OUTBOX, 30 * DAY),
@@ -100,7 +105,7 @@ async def test_exactly_what_is_past_goes(rt):
 
 
 async def test_zero_days_keep_for_good(rt):
-    kept = Retention(messages_days=0, outbox_days=0, released_activations_days=0, usage_days=0)
+    kept = Retention(messages_days=0, outbox_days=0, released_activations_days=0, usage_days=0, alerts_days=0)
 
     short_lived = {"idempotency_keys", "nonces", "signature_failures", "usage_clients"}
     assert (await prune(rt, kept, by="cli")).rows.keys() == short_lived
@@ -124,7 +129,7 @@ async def test_one_call_is_bounded_and_says_that_more_is_left(rt, monkeypatch):
     monkeypatch.setattr(retention, "BATCH", 2)
     many = [(str(number), NOW - 1) for number in range(5)]
     await rt.db.write(lambda tx: tx.many(NONCE, many))
-    kept = Retention(messages_days=0, outbox_days=0, released_activations_days=0, usage_days=0)
+    kept = Retention(messages_days=0, outbox_days=0, released_activations_days=0, usage_days=0, alerts_days=0)
 
     calls = []
     while not calls or calls[-1].more:

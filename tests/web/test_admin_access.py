@@ -12,6 +12,7 @@ from licensesvc.domain.reconciliation import Difference, FindingKind
 from licensesvc.services.interface_messages import Callback, kept_callback
 from licensesvc.services.notify_order import OrderQuery
 from licensesvc.services.retry_outbox import public_id
+from licensesvc.services.watch_delisting import DelistingWatch
 from licensesvc.signing.keyset import KeyStatus
 from licensesvc.storage import messages, outbox, reconciliation
 from licensesvc.web.admin.access import CONTROL
@@ -85,6 +86,19 @@ ROUTES: dict[tuple[str, str], str] = {
     ("GET", "/buyers"): OPERATOR,
     ("POST", "/buyers/{buyer_id:str}/erase"): OWNER,
     ("POST", "/prune"): OWNER,
+    ("GET", "/delisting-guard"): READER,
+    ("GET", "/delisting-guard/{connection_id:str}"): READER,
+    ("PUT", "/delisting-guard/{connection_id:str}/failed-orders"): OPERATOR,
+    ("PUT", "/delisting-guard/{connection_id:str}/on-sale"): OPERATOR,
+    ("GET", "/alerts"): READER,
+    ("GET", "/alerts/{alert_id:str}"): READER,
+    ("POST", "/alerts/{alert_id:str}/acknowledge"): OPERATOR,
+    ("POST", "/alert-channels"): OWNER,
+    ("GET", "/alert-channels"): OPERATOR,
+    ("GET", "/alert-channels/{channel_id:str}"): OPERATOR,
+    ("PATCH", "/alert-channels/{channel_id:str}"): OWNER,
+    ("POST", "/alert-channels/{channel_id:str}/test"): OPERATOR,
+    ("DELETE", "/alert-channels/{channel_id:str}"): OWNER,
 }
 RANK = [READER, OPERATOR, OWNER]
 MISSING = "x" * 3 + "_" + "0" * 26
@@ -152,6 +166,9 @@ BODIES: dict[str, dict[str, object]] = {
     "/reconciliation/findings/{finding_id:str}/dismiss": WHY,
     "/keys/{kid:str}/compromise": WHY,
     "/buyers/{buyer_id:str}/erase": WHY,
+    "/delisting-guard/{connection_id:str}/failed-orders": {"month": "2026-11", "failed_orders": 5},
+    "/delisting-guard/{connection_id:str}/on-sale": {"on_sale": "yes"},
+    "/alert-channels/{channel_id:str}": {"least_level": "critical"},
 }
 """A body that is right, for each route about one record that takes one."""
 
@@ -170,6 +187,13 @@ async def records(site: Site) -> dict[str, str]:
         },
     )
     (buyer,) = (await site.owner.get("/admin/v1/buyers")).json()["items"]
+    channel = await created(site, "alert-channels", {"name": "ops", "kind": "mail", "address": "ops@seller.example"})
+    await site.owner.put(
+        f"/admin/v1/delisting-guard/{catalog['connection']}/failed-orders",
+        json={"month": "2026-11", "failed_orders": 4},
+    )
+    await DelistingWatch(site.rt).look()
+    (alert,) = (await site.owner.get("/admin/v1/alerts")).json()["items"]
     following = next(key.kid for key in site.rt.signer.keyset.keys if key.status is KeyStatus.NEXT)
     token = await created(site, "tokens", {"name": "temporary", "role": "reader"})
     credential = await created(
@@ -187,6 +211,8 @@ async def records(site: Site) -> dict[str, str]:
         "buyer_id": buyer["id"],
         **await undone(site, catalog["connection"]),
         "kid": following,
+        "channel_id": channel["id"],
+        "alert_id": alert["id"],
     }
 
 
@@ -257,9 +283,14 @@ async def test_every_route_about_a_record_by_every_role_and_whose_the_record_is(
 
 
 def test_every_route_about_a_record_that_takes_a_body_has_one_here():
-    taking = {path for method, path in ROUTES if "{" in path and method in {"POST", "PATCH"}}
+    taking = {path for method, path in ROUTES if "{" in path and method in {"POST", "PATCH", "PUT"}}
+    without = {
+        "/supervision-cases/{case_id:str}/proofs",
+        "/alerts/{alert_id:str}/acknowledge",
+        "/alert-channels/{channel_id:str}/test",
+    }
 
-    assert taking - {"/supervision-cases/{case_id:str}/proofs"} == set(BODIES)
+    assert taking - without == set(BODIES)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,8 @@ from tests.support_web import Site, make_catalog, make_order, open_site
 CASE = "/admin/v1/supervision-cases/case_" + "0" * 26
 CONNECTION = "/admin/v1/connections/con_" + "0" * 26
 LICENSE = "/admin/v1/licenses/lic_" + "0" * 26
+GUARD = "/admin/v1/delisting-guard/con_" + "0" * 26
+CHANNEL = "/admin/v1/alert-channels/chn_" + "0" * 26
 ENTRIES = [
     ("POST", "/admin/v1/connections"),
     ("PATCH", CONNECTION),
@@ -29,6 +31,10 @@ ENTRIES = [
     ("POST", f"{LICENSE}/free-seat"),
     ("POST", f"{LICENSE}/reset-activation"),
     ("POST", f"{LICENSE}/send-code"),
+    ("PUT", f"{GUARD}/failed-orders"),
+    ("PUT", f"{GUARD}/on-sale"),
+    ("POST", "/admin/v1/alert-channels"),
+    ("PATCH", CHANNEL),
 ]
 LISTS = [
     "connections",
@@ -41,6 +47,9 @@ LISTS = [
     "messages",
     "tokens",
     "audit-events",
+    "delisting-guard",
+    "alerts",
+    "alert-channels",
 ]
 
 UNREADABLE: dict[str, bytes] = {
@@ -142,6 +151,11 @@ async def test_odd_values_in_every_field_never_break_anything(site: Site):
         },
         ("POST", f"{case}/events"): {"event": "accepted", "actor": "buyer", "reason": "r"},
         ("POST", "/admin/v1/tokens"): {"name": "n", "role": "reader"},
+        ("POST", "/admin/v1/alert-channels"): {
+            "name": "n", "kind": "mail", "address": "a@b.example", "language": "en", "least_level": "warn",
+        },
+        ("PUT", f"/admin/v1/delisting-guard/{catalog['connection']}/failed-orders"): {"month": "2026-11", "failed_orders": 1},
+        ("PUT", f"/admin/v1/delisting-guard/{catalog['connection']}/on-sale"): {"on_sale": "yes"},
     }  # fmt: skip
 
     for (method, path), body in bodies.items():

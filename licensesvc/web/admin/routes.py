@@ -3,11 +3,14 @@
 from litestar import Router
 
 from licensesvc.web.admin import (
+    alert_channels,
+    alerts,
     audit,
     buyers,
     catalog,
     connections,
     credentials,
+    delisting,
     files,
     keys,
     license_changes,
@@ -29,7 +32,7 @@ from licensesvc.web.jsonbody import MAX_BODY, JSONRequest
 
 
 def admin_router() -> Router:
-    """The routes; the application provides `runtime` (without parameters), `settings` and `gate`."""
+    """The routes; the application provides `runtime` (without parameters), `settings`, `gate` and `guard`."""
     return Router(
         "/admin/v1",
         route_handlers=[
@@ -52,6 +55,9 @@ def admin_router() -> Router:
             *buyers.ROUTES,
             *vault.ROUTES,
             *maintenance.ROUTES,
+            *delisting.ROUTES,
+            *alerts.ROUTES,
+            *alert_channels.ROUTES,
         ],
         guards=[authenticated],
         request_class=JSONRequest,
