@@ -33,7 +33,8 @@ class OrderFacts(msgspec.Struct, frozen=True, kw_only=True):
 
     `expiry_order_query` and `expiry_estimate` are both called expireTime on the wire: the first stands in order/query
     (spec §1.6), the second in getLicense (spec §2.2). `presumed_one_time`
-    is a guess of a source that names neither period nor expiry. Without a `line_id` the order's first line is meant.
+    is a guess of a source that names neither period nor expiry. Without a `line_id` the order's first line is meant. `enablement_cloud`
+    marks a 赋能云 order (spec §6.3), of which no interface tells.
     """
 
     order_id: str
@@ -49,6 +50,7 @@ class OrderFacts(msgspec.Struct, frozen=True, kw_only=True):
     expiry_order_query: Instant | None = None
     expiry_estimate: Instant | None = None
     instance_id: str | None = None
+    enablement_cloud: bool | None = None
 
 
 class LineTerms(OrderFacts, frozen=True, kw_only=True):

@@ -70,15 +70,14 @@ class IntoService:
     def put(
         self, loaded: LoadedLicense, decision: ActivationDecision, *, calendar: ZoneInfo, actor: str
     ) -> LoadedLicense:
-        """Fix service start and expiry of a license that was decided to activate."""
-        expiry = effective_expiry(
-            msgspec.structs.replace(loaded.sources, service_start=decision.service_start), calendar
-        )
+        """Fix service start and expiry of a license that was decided to activate; a start that is fixed already stays."""
+        start = decision.service_start if loaded.view.service_start is None else loaded.view.service_start
+        expiry = effective_expiry(msgspec.structs.replace(loaded.sources, service_start=start), calendar)
         view = msgspec.structs.replace(
             loaded.view,
             state=step(loaded.view.state, LicenseEvent.ACTIVATE),
             activated_at=decision.activated_at,
-            service_start=decision.service_start,
+            service_start=start,
             expires_at=expiry.at,
             expiry_source=expiry.source,
         )

@@ -39,6 +39,7 @@ COLUMNS: Final = (
     SealedColumn(table="connections", column="api_secret"),
     SealedColumn(table="credentials", column="secret"),
     SealedColumn(table="messages", column="sealed_request"),
+    SealedColumn(table="supervision_cases", column="buyer_code"),
     SealedColumn(
         table="license_codes",
         column="sealed",

@@ -54,6 +54,9 @@ TABLE: Final[Mapping[str, Kind]] = {
     "ORDER_CONFLICT": Kind(HTTPStatus.CONFLICT, "The order is known with other contents"),
     "NOT_ISSUABLE": Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "No license can be issued for this"),
     "ILLEGAL_TRANSITION": Kind(HTTPStatus.CONFLICT, "Not in this state"),
+    "FORBIDDEN_ACTOR": Kind(HTTPStatus.CONFLICT, "Not by this actor"),
+    "ACCEPTANCE_NOT_CONFIRMED": Kind(HTTPStatus.CONFLICT, "The marketplace has not confirmed the acceptance"),
+    "PROOF_MISSING": Kind(HTTPStatus.CONFLICT, "The acceptance standard is not met"),
     "RATE_LIMITED": Kind(HTTPStatus.TOO_MANY_REQUESTS, "Too many attempts"),
     # what the edge refuses
     "MALFORMED_REQUEST": Kind(HTTPStatus.BAD_REQUEST, "The request is malformed"),

@@ -4,132 +4,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
-import msgspec
 from litestar import Request, Response, get, post
 from litestar.di import NamedDependency
 from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody, Schema
 from litestar.openapi.spec.enums import OpenAPIFormat, OpenAPIType
 from litestar.params import JSONBody, QueryParameter, RawBody
 
+from licensesvc.domain.acceptance import ProofKind
 from licensesvc.domain.errors import NotFound
-from licensesvc.domain.instants import rfc3339
-from licensesvc.domain.supervision import Actor, Event, FlowName, Node, waits_for
+from licensesvc.domain.supervision import Node
+from licensesvc.services.add_proof import StoredFile, add_proof
 from licensesvc.services.proof_store import MAX_SIZE, MEDIA_TYPES, store_proof
-from licensesvc.services.record_supervision import ProofKind, RecordEvent, StoredFile, record_event, record_proof
+from licensesvc.services.record_supervision import RecordEvent, record_event
 from licensesvc.services.runtime import Runtime
-from licensesvc.storage import connections, orders, supervision
+from licensesvc.storage import supervision
 from licensesvc.storage.port import Tx
-from licensesvc.storage.supervision import StoredCase
 from licensesvc.storage.where import EVERYTHING
 from licensesvc.web.admin.access import OPERATOR, READER
-from licensesvc.web.admin.answers import IdempotencyKey, OrderId, OurId, PublicId, Time, perform, time_or_none
+from licensesvc.web.admin.answers import IdempotencyKey, OrderId, OurId, PublicId, perform
+from licensesvc.web.admin.case_views import CaseDetail, CaseView, case_detail, case_views
 from licensesvc.web.cursors import DEFAULT_LIMIT, Cursor, Limit, Page, page_of
 from licensesvc.web.jsonbody import JSONRequest
 from licensesvc.web.problems import JSON_BODY, Refusal, problems
-
-
-class CaseView(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the supervision of an order line stands; `waits_for` is whose turn it is, null at the end."""
-
-    id: str
-    connection: str
-    order: str
-    order_id: str
-    line_id: str
-    flow: FlowName
-    node: Node
-    waits_for: Actor | None
-    entered_at: Time
-    rejections: int
-    accepted_at: Time | None
-    completed_at: Time | None
-    settlement_month: str | None
-    version: int
-
-
-class CaseEventView(msgspec.Struct, frozen=True, kw_only=True):
-    """A step that was taken."""
-
-    at: Time
-    event: Event
-    actor: Actor
-    source: str
-    from_node: Node
-    to_node: Node
-    reason: str | None
-
-
-class ProofView(msgspec.Struct, frozen=True, kw_only=True):
-    """A proof of delivery; `size` in bytes."""
-
-    id: str
-    kind: str
-    filename: str
-    media_type: str
-    size: int
-    sha256: str
-    uploaded_at: Time
-
-
-class CaseDetail(CaseView, frozen=True, kw_only=True):
-    """A case with what happened to it."""
-
-    events: list[CaseEventView]
-    proofs: list[ProofView]
-
-
-async def case_views(tx: Tx, cases: Sequence[StoredCase]) -> list[CaseView]:
-    """What is shown of these cases."""
-    connection_ids = await connections.public_ids(tx, {case.connection_id for case in cases})
-    places = await orders.places_of(tx, {case.line_ref for case in cases})
-    return [
-        CaseView(
-            id=case.public_id,
-            connection=connection_ids[case.connection_id],
-            order=places[case.line_ref].order,
-            order_id=places[case.line_ref].order_id,
-            line_id=places[case.line_ref].line_id,
-            flow=case.flow,
-            node=case.node,
-            waits_for=waits_for(case.flow, case.node),
-            entered_at=rfc3339(case.entered_at),
-            rejections=case.rejections,
-            accepted_at=time_or_none(case.accepted_at),
-            completed_at=time_or_none(case.completed_at),
-            settlement_month=case.settlement_month,
-            version=case.version,
-        )
-        for case in cases
-    ]
-
-
-async def _detail(tx: Tx, case: StoredCase) -> CaseDetail:
-    view = (await case_views(tx, [case]))[0]
-    events = [
-        CaseEventView(
-            at=rfc3339(step.at),
-            event=step.event,
-            actor=step.actor,
-            source=step.source,
-            from_node=step.from_node,
-            to_node=step.to_node,
-            reason=step.reason,
-        )
-        for step in await supervision.events_of(tx, case.id)
-    ]
-    proofs = [
-        ProofView(
-            id=proof.public_id,
-            kind=proof.kind,
-            filename=proof.filename,
-            media_type=proof.media_type,
-            size=proof.size,
-            sha256=proof.sha256,
-            uploaded_at=rfc3339(proof.uploaded_at),
-        )
-        for proof in await supervision.proofs_of(tx, case.id)
-    ]
-    return CaseDetail(**msgspec.structs.asdict(view), events=events, proofs=proofs)
 
 
 @get("/supervision-cases", opt=READER, operation_id="listCases", responses=problems("INVALID_CURSOR"))
@@ -167,7 +63,7 @@ async def get_case(case_id: PublicId, runtime: NamedDependency[Runtime]) -> Case
         case = await supervision.by_public_id(tx, case_id)
         if case is None:
             raise NotFound
-        return await _detail(tx, case)
+        return await case_detail(tx, case, runtime.clock())
 
     return await runtime.db.read(detail)
 
@@ -181,6 +77,9 @@ async def get_case(case_id: PublicId, runtime: NamedDependency[Runtime]) -> Case
         *JSON_BODY,
         "INVALID_PARAMETER",
         "ILLEGAL_TRANSITION",
+        "FORBIDDEN_ACTOR",
+        "PROOF_MISSING",
+        "ACCEPTANCE_NOT_CONFIRMED",
         "IDEMPOTENCY_KEY_REUSED",
     ),
 )
@@ -194,7 +93,8 @@ async def record_case_event(
     """Record what somebody did, for example as the marketplace shows it; a rejection needs a reason."""
 
     async def verb(tx: Tx) -> CaseDetail:
-        return await _detail(tx, await record_event(tx, runtime, case_id, data, by=request.user.name))
+        case = await record_event(tx, runtime, case_id, data, by=request.user.name)
+        return await case_detail(tx, case, runtime.clock())
 
     return await perform(request, runtime, idempotency_key, verb)
 
@@ -248,7 +148,8 @@ async def upload_proof(
     file = StoredFile(filename=filename, media_type=media_type, size=len(body), sha256=sha256)
 
     async def verb(tx: Tx) -> CaseDetail:
-        return await _detail(tx, await record_proof(tx, runtime, case_id, kind, file, by=request.user.name))
+        case = await add_proof(tx, runtime, case_id, kind, file, by=request.user.name)
+        return await case_detail(tx, case, runtime.clock())
 
     return await perform(request, runtime, idempotency_key, verb)
 
