@@ -1,20 +1,14 @@
 """`/supervision-cases`: where orders stand, events that operators record, proofs of delivery."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
 from litestar import Request, Response, get, post
 from litestar.di import NamedDependency
-from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody, Schema
-from litestar.openapi.spec.enums import OpenAPIFormat, OpenAPIType
-from litestar.params import JSONBody, QueryParameter, RawBody
+from litestar.params import JSONBody, QueryParameter
 
-from licensesvc.domain.acceptance import ProofKind
 from licensesvc.domain.errors import NotFound
 from licensesvc.domain.supervision import Node
-from licensesvc.services.add_proof import StoredFile, add_proof
-from licensesvc.services.proof_store import MAX_SIZE, MEDIA_TYPES, store_proof
 from licensesvc.services.record_supervision import RecordEvent, record_event
 from licensesvc.services.runtime import Runtime
 from licensesvc.storage import supervision
@@ -25,7 +19,7 @@ from licensesvc.web.admin.answers import IdempotencyKey, OrderId, OurId, PublicI
 from licensesvc.web.admin.case_views import CaseDetail, CaseView, case_detail, case_views
 from licensesvc.web.cursors import DEFAULT_LIMIT, Cursor, Limit, Page, page_of
 from licensesvc.web.jsonbody import JSONRequest
-from licensesvc.web.problems import JSON_BODY, Refusal, problems
+from licensesvc.web.problems import JSON_BODY, problems
 
 
 @get("/supervision-cases", opt=READER, operation_id="listCases", responses=problems("INVALID_CURSOR"))
@@ -99,59 +93,4 @@ async def record_case_event(
     return await perform(request, runtime, idempotency_key, verb)
 
 
-@dataclass
-class _UploadOperation(Operation):
-    """The framework does not describe raw bodies."""
-
-    def __post_init__(self) -> None:
-        file = Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.BINARY, max_length=MAX_SIZE)
-        self.request_body = RequestBody(
-            required=True, content={name: OpenAPIMediaType(schema=file) for name in sorted(MEDIA_TYPES)}
-        )
-
-
-@post(
-    "/supervision-cases/{case_id:str}/proofs",
-    opt=OPERATOR,
-    operation_id="uploadProof",
-    operation_class=_UploadOperation,
-    request_max_body_size=MAX_SIZE,
-    responses=problems(
-        "NOT_FOUND",
-        "UNSUPPORTED_MEDIA_TYPE",
-        "BODY_TOO_LARGE",
-        "INVALID_PARAMETER",
-        "ILLEGAL_TRANSITION",
-        "IDEMPOTENCY_KEY_REUSED",
-    ),
-)
-async def upload_proof(
-    request: Request[Any, Any, Any],
-    case_id: PublicId,
-    body: RawBody,
-    kind: Annotated[ProofKind, QueryParameter(description="What the file shows.")],
-    filename: Annotated[
-        str,
-        QueryParameter(min_length=1, max_length=255, pattern=r"^[^/\\\x00-\x1f\x7f]+$(?!\n)", description="Its name."),
-    ],
-    runtime: NamedDependency[Runtime],
-    idempotency_key: IdempotencyKey = None,
-) -> Response[CaseDetail]:
-    """Upload a proof of delivery, the file being the body; the first one moves the case on to who confirms it."""
-    media_type = request.content_type[0]
-    if media_type not in MEDIA_TYPES:
-        raise Refusal("UNSUPPORTED_MEDIA_TYPE", f"a proof is one of {', '.join(sorted(MEDIA_TYPES))}")
-    if await runtime.db.read(lambda tx: supervision.by_public_id(tx, case_id)) is None:
-        raise NotFound
-    # Bytes first, then the row: a row never names a file that is not there. Writers do not wait for the disk here.
-    sha256 = await store_proof(runtime.proofs_dir, media_type, body)
-    file = StoredFile(filename=filename, media_type=media_type, size=len(body), sha256=sha256)
-
-    async def verb(tx: Tx) -> CaseDetail:
-        case = await add_proof(tx, runtime, case_id, kind, file, by=request.user.name)
-        return await case_detail(tx, case, runtime.clock())
-
-    return await perform(request, runtime, idempotency_key, verb)
-
-
-ROUTES: Final = (list_cases, get_case, record_case_event, upload_proof)
+ROUTES: Final = (list_cases, get_case, record_case_event)
