@@ -59,7 +59,8 @@ _SUPERVISION = (
     f" pages ({', '.join(f'`{event}`' for event in sorted(SEEN_THERE))}) are *done here* until the marketplace is known to show them"
     " (ADR 40).\n\nWhile a case is frozen only `ruled_continue`, `ruled_accepted` (to `ACCEPTED`) and `ruled_refunded` (to `REFUNDED`)"
     " by marketplace or operator are possible, and `activated`, which is a fact and no act. While a refund is `ASKED`, `AWAITING_GOODS` or"
-    " `PENDING_INSPECTION`, only its own events, `appealed` and `activated` are.\n\n"
+    " `PENDING_INSPECTION`, only its own events, `appealed` and `activated` are, and what the marketplace shows of"
+    " the end: `accepted`, `completed`.\n\n"
 )
 
 

@@ -182,6 +182,10 @@ def expected(flow: FlowName, stand: Stand) -> Expected:
     if refund is Refund.APPROVED:
         return paid_back
     hardware = flow is FlowName.HARDWARE
+    if refund is not Refund.NONE:  # the marketplace shows that it ended otherwise
+        for event in (Event.ACCEPTED, Event.COMPLETED):
+            if event in here:
+                paid_back[event] = (here[event][0], Refund.NONE, False, _by("m"))
     if refund is Refund.ASKED:
         agreed = (node, Refund.AWAITING_GOODS) if hardware else (Node.REFUNDED, Refund.APPROVED)
         return activated | appeal | paid_back | {

@@ -241,8 +241,8 @@ _RULING: Final = _by(Actor.MARKETPLACE)
 def moves(name: FlowName, node: Node, refund: Refund, *, frozen: bool) -> Mapping[Event, Move]:
     """Return everything that may happen to a case that stands so, by whom, and what it leads to.
 
-    While an appeal runs nobody acts until it is ruled on; while a refund is asked for, the flow waits (spec §6.5, §6.8). Only the software
-    is not stopped by either: an activation is a fact, not an act.
+    While an appeal runs nobody acts until it is ruled on; while a refund is asked for, the flow waits (spec §6.5, §6.8), unless the
+    marketplace shows that the case has ended otherwise. Only the software is stopped by neither: an activation is a fact, not an act.
     """
     flow = FLOWS[name]
     if node not in flow.cells:
@@ -264,7 +264,12 @@ def moves(name: FlowName, node: Node, refund: Refund, *, frozen: bool) -> Mappin
             Event.RULED_REFUNDED: Move(Node.REFUNDED, Refund.APPROVED, False, _RULING),
         }
     if refund in OPEN_REFUNDS:
-        return {**facts, **appeal, **refunds}
+        ended: dict[Event, Move] = {
+            event: Move(here[event].node, Refund.NONE, False, _by(Actor.MARKETPLACE))
+            for event in (Event.ACCEPTED, Event.COMPLETED)
+            if event in here
+        }
+        return {**facts, **ended, **appeal, **refunds}
     if node is Node.REFUNDED:
         return refunds
     if node is Node.COMPLETED:

@@ -13,7 +13,7 @@ from licensesvc.domain.supervision_flows import FLOWS
 from licensesvc.services.record_supervision import lacking, locked, may_submit
 from licensesvc.services.runtime import Runtime
 from licensesvc.services.supervise import advance
-from licensesvc.storage import acceptance, audit, supervision
+from licensesvc.storage import acceptance, audit
 from licensesvc.storage.acceptance import Proof
 from licensesvc.storage.port import Tx
 from licensesvc.storage.supervision import StoredCase
@@ -70,10 +70,9 @@ def takes_proofs(case: StoredCase) -> frozenset[Node]:
     return TAKES_PROOFS if FLOWS[case.flow].submission is Event.DELIVERED else TAKES_PROOFS - {Node.DELIVERING}
 
 
-async def proof_of_case(tx: Tx, case_id: str, proof_id: str) -> Proof:
-    """A proof of this case. Raises NotFound."""
-    case = await supervision.by_public_id(tx, case_id)
+async def proof_of(tx: Tx, proof_id: str) -> Proof:
+    """The proof with this id. Raises NotFound."""
     proof = await acceptance.proof_by_public_id(tx, proof_id)
-    if case is None or proof is None or proof.case_id != case.id:
+    if proof is None:
         raise NotFound
     return proof

@@ -1,4 +1,4 @@
-"""`/supervision-cases/{id}/proofs`: delivery proofs in, as they arrive, and out again as attachments, never inline."""
+"""`/supervision-cases/{id}/proofs` and `/proofs/{id}`: delivery proofs in, as they arrive, and out again as attachments, never inline."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -17,7 +17,7 @@ from litestar.response import Stream
 
 from licensesvc.domain.acceptance import ProofKind
 from licensesvc.domain.errors import NotFound
-from licensesvc.services.add_proof import StoredFile, add_proof, proof_of_case
+from licensesvc.services.add_proof import StoredFile, add_proof, proof_of
 from licensesvc.services.proof_store import MAX_SIZE, PIECE, proof_file, receive_proof
 from licensesvc.services.proof_types import MEDIA_TYPES
 from licensesvc.services.runtime import Runtime
@@ -97,15 +97,15 @@ async def upload_proof(
 
 
 @get(
-    "/supervision-cases/{case_id:str}/proofs/{proof_id:str}",
+    "/proofs/{proof_id:str}",
     opt=OPERATOR,
     operation_id="downloadProof",
     media_type="application/octet-stream",
     responses=problems("NOT_FOUND"),
 )
-async def download_proof(case_id: PublicId, proof_id: PublicId, runtime: NamedDependency[Runtime]) -> Stream:
+async def download_proof(proof_id: PublicId, runtime: NamedDependency[Runtime]) -> Stream:
     """Download a proof as it was uploaded; always an attachment."""
-    proof = await runtime.db.read(lambda tx: proof_of_case(tx, case_id, proof_id))
+    proof = await runtime.db.read(lambda tx: proof_of(tx, proof_id))
     path = proof_file(runtime.proofs_dir, proof.sha256)
     if not await asyncio.to_thread(path.is_file):
         raise NotFound("the file is gone: bring the proofs directory back from a backup")

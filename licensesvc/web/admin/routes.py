@@ -16,6 +16,7 @@ from licensesvc.web.admin import (
     messages,
     orders,
     proofs,
+    standards,
     statistics,
     supervision,
     tokens,
@@ -33,6 +34,7 @@ def admin_router() -> Router:
         route_handlers=[
             *connections.ROUTES,
             *catalog.ROUTES,
+            *standards.ROUTES,
             *orders.ROUTES,
             *licenses.ROUTES,
             *license_changes.ROUTES,
