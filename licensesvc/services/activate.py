@@ -7,7 +7,7 @@ import msgspec
 
 from licensesvc.domain.activation import ActivationDecision, decide_activation
 from licensesvc.domain.audit import AuditEvent
-from licensesvc.domain.errors import DomainError
+from licensesvc.domain.errors import DomainError, LicenseNotClaimed
 from licensesvc.domain.instants import Instant
 from licensesvc.domain.license import LicenseEvent, LicenseView, effective_expiry, step
 from licensesvc.domain.supervision import Actor
@@ -33,6 +33,7 @@ class Activate(msgspec.Struct, frozen=True, kw_only=True):
 async def activate(tx: Tx, commands: Sequence[Activate]) -> Sequence[LoadedLicense | Exception]:
     """Hot verb: decide all waiting activations in order and write those that succeed."""
     found = await licenses.by_codes(tx, list({command.code_index for command in commands}), lock=True)
+    unclaimed = await supervise.unclaimed_lines(tx, found.values())
     service = IntoService()
     results: list[LoadedLicense | Exception] = []
     for command in commands:
@@ -45,6 +46,8 @@ async def activate(tx: Tx, commands: Sequence[Activate]) -> Sequence[LoadedLicen
                 now=command.now,
                 real_effect_time=command.real_effect_time,
             )
+            if loaded is not None and loaded.line_ref in unclaimed:
+                raise LicenseNotClaimed
         except DomainError as no:
             results.append(no)
             continue

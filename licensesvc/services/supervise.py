@@ -1,6 +1,6 @@
 """Service supervision (服务监管): opens a case per order line and steps it, with what each step brings about."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -12,13 +12,14 @@ from licensesvc.domain.errors import IllegalTransition
 from licensesvc.domain.instants import Instant, zone_of
 from licensesvc.domain.product import Product
 from licensesvc.domain.settlement import settlement_month
-from licensesvc.domain.supervision import Actor, Event, FlowName, Source
+from licensesvc.domain.supervision import Actor, Event, FlowName, Node, Source
 from licensesvc.domain.supervision_case import Facts, Happening, opened, replay, step
 from licensesvc.domain.supervision_deadlines import Terms, due_at
-from licensesvc.domain.supervision_flows import IN_FORCE
+from licensesvc.domain.supervision_flows import CLAIM_UNTIL, FLOWS, IN_FORCE
 from licensesvc.services import supervision_effects
 from licensesvc.services.runtime import Runtime
 from licensesvc.storage import acceptance, audit, connections, orders, supervision
+from licensesvc.storage.licenses import LoadedLicense
 from licensesvc.storage.port import Tx
 from licensesvc.storage.supervision import CaseEvent, StoredCase
 
@@ -142,6 +143,16 @@ async def follow_order(
         tx, [AuditEvent(at=now, actor=by, kind="supervision.flow_changed", subject=case.public_id, detail=detail)]
     )
     return msgspec.structs.replace(changed, version=changed.version + 1)
+
+
+async def unclaimed_lines(tx: Tx, found: Iterable[LoadedLicense]) -> set[int]:
+    """The lines of these locked licenses whose code the buyer must claim first and has not: only old orders have such a node (spec §5.2)."""
+    old = [loaded.line_ref for loaded in found if loaded.view.order_time < CLAIM_UNTIL]
+    cases = await supervision.of_lines(tx, old) if old else {}
+    return {line for line, case in cases.items() if case.node in _UNCLAIMED and Node.CLAIMING in FLOWS[case.flow].cells}
+
+
+_UNCLAIMED: Final = frozenset({Node.PAID, Node.DELIVERING, Node.CLAIMING})
 
 
 async def software_activated(tx: Tx, activated_at: Mapping[int, Instant], *, actor: Actor) -> dict[int, StoredCase]:

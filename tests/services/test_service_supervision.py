@@ -6,7 +6,14 @@ import msgspec
 import pytest
 
 from licensesvc.domain.acceptance import FormField, ProofKind
-from licensesvc.domain.errors import DomainError, ForbiddenActor, IllegalTransition, InvalidParameter, ProofMissing
+from licensesvc.domain.errors import (
+    DomainError,
+    ForbiddenActor,
+    IllegalTransition,
+    InvalidParameter,
+    LicenseNotClaimed,
+    ProofMissing,
+)
 from licensesvc.domain.instants import DAY, HOUR, PeriodUnit, parse_rfc3339, rfc3339
 from licensesvc.domain.license import LicenseState
 from licensesvc.domain.policy import Term
@@ -437,6 +444,27 @@ async def test_a_case_does_not_follow_where_what_has_happened_does_not_fit(rt):
     received = await shop.sell("CS1", enablement_cloud=True)
 
     assert (received.case.flow, received.case.node) == (FlowName.LICENSE_2_0_2025_04, Node.ACCEPTED)
+
+
+@pytest.mark.parametrize("order_time", ["2024-01-01T00:00:00Z", "2025-04-24T15:59:59Z", "2025-04-24T16:00:00Z"])
+async def test_an_old_code_is_activated_once_it_is_claimed(rt, order_time):
+    shop = await open_shop(rt, kind=DeliveryKind.LICENSE_2_0)
+    code = await shop.sell_code("CS1", code="PL-1", order_time=parse_rfc3339(order_time))
+    case_id = (await shop.sell("CS1")).case.public_id
+    if order_time == "2025-04-24T16:00:00Z":  # nobody claims any more
+        await rt.db.submit(activate, activation(shop, code))
+        return
+    for event in (Event.DELIVERED, Event.CLAIMED):
+        before = await rows(rt, *WRITTEN)
+        with pytest.raises(LicenseNotClaimed):
+            await rt.db.submit(activate, activation(shop, code))
+        assert await rows(rt, *WRITTEN) == before
+        await record(shop, case_id, event)
+
+    await rt.db.submit(activate, activation(shop, code))
+
+    assert (await license_of(shop, case_id)).state is LicenseState.ACTIVE
+    assert (await audit_database(rt)).findings == ()
 
 
 async def test_an_activation_is_recorded_while_an_appeal_runs(shop, rt):
