@@ -10,7 +10,10 @@ import msgspec
 
 from licensesvc import settings
 from licensesvc.cli.program import program
-from licensesvc.domain.supervision import FLOWS, FlowName, mermaid, waits_for
+from licensesvc.domain.instants import rfc3339
+from licensesvc.domain.supervision import NODES, SEEN_THERE, Refund
+from licensesvc.domain.supervision_deadlines import RULES
+from licensesvc.domain.supervision_flows import FLOWS, IN_FORCE, REFUND_PROCEDURES, mermaid, moves, refund_mermaid
 from licensesvc.metrics import Metrics
 from licensesvc.web.problems import TABLE
 
@@ -19,16 +22,46 @@ _HEAD = "<!-- Written by docs/generate.py; change the code and run it. -->\n\n"
 
 
 def supervision() -> str:
-    """Every flow as a diagram and as the table it comes from."""
-    parts = [_HEAD, "# Service supervision (服务监管)\n"]
-    for flow in FlowName:
-        parts.append(f"\n## `{flow}`\n\n```mermaid\n{mermaid(flow)}```\n")
-        parts.append("\n| at | waits for | event | by | leads to |\n|---|---|---|---|---|\n")
-        for node, row in FLOWS[flow].items():
-            for event, cell in row.items():
-                actors = ", ".join(sorted(cell.actors))
-                parts.append(f"| `{node}` | {waits_for(flow, node)} | `{event}` | {actors} | `{cell.node}` |\n")
+    """Every flow as a diagram and as the table it comes from, then what holds in all of them."""
+    parts = [_HEAD, "# Service supervision (服务监管)\n\n", _SUPERVISION]
+    parts += ["| node | the marketplace's name | waits for |\n|---|---|---|\n"]
+    parts += [f"| `{node}` | {name} | {whose or '–'} |\n" for node, (name, whose) in NODES.items()]
+    parts += ["\n## Which flow\n\n| delivery kind | orders from | flow | 赋能云 orders |\n|---|---|---|---|\n"]
+    for kind, rows in IN_FORCE.items():
+        for row in rows:
+            since = rfc3339(row.since) if row.since else "ever"
+            parts.append(f"| `{kind}` | {since} | `{row.flow}` | {f'`{row.reviewed}`' if row.reviewed else ''} |\n")
+        if not rows:
+            parts.append(f"| `{kind}` | | none: never supervised | |\n")
+    for name, flow in FLOWS.items():
+        parts.append(f"\n## `{name}`\n\n{flow.title}.\n\n```mermaid\n{mermaid(name)}```\n")
+        parts.append("\n| at | event | by | leads to |\n|---|---|---|---|\n")
+        for node in flow.cells:
+            for event, move in moves(name, node, Refund.NONE, frozen=False).items():
+                actors = ", ".join(sorted(move.actors))
+                leads = f"`{move.node}`" + (f", refund `{move.refund}`" if move.refund is not Refund.NONE else "")
+                leads += ", frozen" if move.frozen else ""
+                parts.append(f"| `{node}` | `{event}` | {actors} | {leads} |\n")
+    parts.append("\n## Refunds\n")
+    for title, procedure in REFUND_PROCEDURES.items():
+        parts.append(f"\n### {title}\n\n```mermaid\n{refund_mermaid(procedure)}```\n")
+        parts.append("\n| at | event | by | leads to |\n|---|---|---|---|\n")
+        for refund, cells in procedure.items():
+            for event, cell in cells.items():
+                parts.append(f"| `{refund}` | `{event}` | {', '.join(sorted(cell.actors))} | `{cell.refund}` |\n")
+    parts.append("\n## Deadlines and reminders\n\n| due | when | broken promise |\n|---|---|---|\n")
+    parts += [f"| `{rule.kind}` | {rule.text} | {'yes' if rule.hard else 'no'} |\n" for rule in RULES]
     return "".join(parts)
+
+
+_SUPERVISION = (
+    "A case stands at a node; an appeal freezes it there, a refund that is asked for makes it wait. Events that happen on the marketplace's"
+    f" pages ({', '.join(f'`{event}`' for event in sorted(SEEN_THERE))}) are *done here* until the marketplace is known to show them"
+    " (ADR 40).\n\nWhile a case is frozen only `ruled_continue`, `ruled_accepted` (to `ACCEPTED`) and `ruled_refunded` (to `REFUNDED`)"
+    " by marketplace or operator are possible, and `activated`, which is a fact and no act. While a refund is `ASKED`, `AWAITING_GOODS` or"
+    " `PENDING_INSPECTION`, only its own events, `appealed` and `activated` are, and what the marketplace shows of"
+    " the end: `accepted`, `completed`.\n\n"
+)
 
 
 def problems() -> str:

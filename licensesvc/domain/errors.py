@@ -194,6 +194,30 @@ class NotRepairable(DomainError):
     code = "NOT_REPAIRABLE"
 
 
+class ForbiddenActor(DomainError):
+    """The event is possible in this state, but not by this actor."""
+
+    code = "FORBIDDEN_ACTOR"
+
+    def __init__(self, state: str, event: str, actors: str) -> None:
+        """Name the `state` that was left unchanged, the `event`, and the `actors` from whom it may come."""
+        self.state = state
+        self.event = event
+        super().__init__(f"in {state} the event {event} comes from {actors}")
+
+
+class AcceptanceNotConfirmed(DomainError):
+    """The marketplace has not confirmed the acceptance yet: confirm it, then complete the case."""
+
+    code = "ACCEPTANCE_NOT_CONFIRMED"
+
+
+class ProofMissing(DomainError):
+    """The acceptance standard of the product asks for more than was uploaded."""
+
+    code = "PROOF_MISSING"
+
+
 class RateLimited(DomainError):
     """There were too many attempts."""
 

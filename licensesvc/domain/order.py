@@ -39,6 +39,7 @@ class OrderFacts(msgspec.Struct, frozen=True, kw_only=True):
     (spec §1.6), the second in getLicense (spec §2.2). `presumed_one_time`
     is a guess of a source that names neither period nor expiry. Without a `line_id` the order's first line is meant.
     `identification_code` names the device that the license is for (spec §2.2); it is a fingerprint, so it never reaches logs or messages.
+    `enablement_cloud` marks a 赋能云 order (spec §6.3), of which no interface tells.
     """
 
     order_id: str
@@ -55,6 +56,7 @@ class OrderFacts(msgspec.Struct, frozen=True, kw_only=True):
     expiry_estimate: Instant | None = None
     instance_id: str | None = None
     identification_code: str | None = None
+    enablement_cloud: bool | None = None
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.order_id!r}, {self.line_id!r})"

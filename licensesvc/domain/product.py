@@ -1,6 +1,6 @@
 """What is sold: a product of ours, its identity on the marketplace and how it is delivered.
 
-In: products, delivery kinds, code prefixes. Out: the conditions (policy.py).
+In: products, delivery kinds, code prefixes. Out: the conditions (policy.py), supervision of a kind's orders (supervision_flows.py).
 """
 
 import re
@@ -10,8 +10,6 @@ from typing import Final
 import msgspec
 
 from licensesvc.domain.errors import InvalidParameter
-from licensesvc.domain.instants import Instant
-from licensesvc.domain.supervision import FlowName
 
 DEFAULT_CODE_PREFIX: Final = "LS"
 
@@ -19,27 +17,31 @@ _CODE_PREFIX: Final = re.compile(r"(?!PL)[A-Z][A-Z0-9]{1,7}")
 
 
 class DeliveryKind(StrEnum):
-    """The marketplace's ways of delivering a license (spec §0)."""
+    """The marketplace's ways of delivering (spec §0, §6.1, §6.2, §6.9)."""
 
     LICENSE_2_0 = "LICENSE_2_0"
     LICENSE_1_0 = "LICENSE_1_0"
+    LICENSE_1_0_SYSTEM_CODE = "LICENSE_1_0_SYSTEM_CODE"
+    LICENSE_1_0_HARDWARE_CODE = "LICENSE_1_0_HARDWARE_CODE"
     ONLINE_LICENSE = "ONLINE_LICENSE"
     GENERAL = "GENERAL"
+    SOFTWARE_PACKAGE = "SOFTWARE_PACKAGE"
+    SAAS_HUMAN = "SAAS_HUMAN"
+    HARDWARE = "HARDWARE"
+    AI_ASSET = "AI_ASSET"
 
     @property
     def seller_makes_code(self) -> bool:
-        """Whether we make the code; else the marketplace does and we only learn it."""
-        return self is not DeliveryKind.LICENSE_2_0
+        """Whether we make the code; else the marketplace does and we only learn it, or there is none."""
+        return self is not DeliveryKind.LICENSE_2_0 and self not in _WITHOUT_CODE
+
+    @property
+    def has_code(self) -> bool:
+        """Whether what is delivered is used with a license code at all."""
+        return self not in _WITHOUT_CODE
 
 
-_FLOWS: Final[dict[DeliveryKind, tuple[tuple[Instant, FlowName], ...]]] = {
-    # Orders before 2025-04-25 had another node, the claim; they follow the oldest table there is (spec §6.3).
-    DeliveryKind.LICENSE_2_0: ((0, FlowName.LICENSE_2_0_2025_04),),
-    DeliveryKind.LICENSE_1_0: ((0, FlowName.SELLER_CODE),),
-    DeliveryKind.ONLINE_LICENSE: ((0, FlowName.SELLER_CODE),),
-    DeliveryKind.GENERAL: ((0, FlowName.SELLER_CODE),),
-}
-"""Per kind, the flows by the order time from which each is in force, newest first."""
+_WITHOUT_CODE: Final = frozenset({DeliveryKind.SAAS_HUMAN, DeliveryKind.HARDWARE, DeliveryKind.AI_ASSET})
 
 
 class Product(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,11 +63,6 @@ class Product(msgspec.Struct, frozen=True, kw_only=True):
             raise InvalidParameter(
                 "a code prefix is 2 to 8 of A-Z and 0-9, starts with a letter and does not start with PL"
             )
-
-
-def flow_for(kind: DeliveryKind, order_time: Instant) -> FlowName:
-    """Return the supervision flow of an order of this kind placed at `order_time`."""
-    return next(flow for since, flow in _FLOWS[kind] if since <= order_time)
 
 
 def valid_code_prefix(text: str) -> bool:

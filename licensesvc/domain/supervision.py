@@ -1,44 +1,83 @@
-"""Service supervision (服务监管): one table per version of the flow, from payment to completion (spec §6.3).
+"""The words of service supervision (服务监管, spec §6): flows, nodes, events, actors, sources.
 
-In: the tables, stepping through them, and their diagrams. Out: proofs, deadlines and appeals.
+In: names and the tables about nodes and events that hold in every flow. Out: which event leads where (supervision_flows.py), what it does
+to a case (supervision_case.py), until when (supervision_deadlines.py), what the seller must upload (acceptance.py).
 """
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Final, NamedTuple, TypeAlias
-
-from licensesvc.domain.errors import IllegalTransition
+from typing import Final
 
 
 class FlowName(StrEnum):
     """A version of the supervision flow, fixed for a case when it opens."""
 
     SELLER_CODE = "seller-code"
+    LICENSE_2_0_BEFORE_2024_09 = "license-2.0-before-2024-09"
+    LICENSE_2_0_2024_09 = "license-2.0-2024-09"
+    LICENSE_2_0_2024_09_REVIEWED = "license-2.0-2024-09-reviewed"
     LICENSE_2_0_2025_04 = "license-2.0-2025-04"
+    LICENSE_2_0_2025_04_REVIEWED = "license-2.0-2025-04-reviewed"
+    LICENSE_1_0_BUYER_CODE = "license-1.0-buyer-code"
+    SELLER_DELIVERY = "seller-delivery"
+    SOFTWARE_PACKAGE = "software-package"
+    SAAS_HUMAN = "saas-human"
+    HARDWARE = "hardware"
 
 
 class Node(StrEnum):
     """Where a case stands."""
 
     PAID = "PAID"
+    SUBMITTING = "SUBMITTING"
     DELIVERING = "DELIVERING"
+    CLAIMING = "CLAIMING"
     ACTIVATING = "ACTIVATING"
     PROVING = "PROVING"
+    REVIEWING = "REVIEWING"
     BUYER_CONFIRMING = "BUYER_CONFIRMING"
     ACCEPTED = "ACCEPTED"
     COMPLETED = "COMPLETED"
+    REFUNDED = "REFUNDED"
+
+
+class Refund(StrEnum):
+    """How far a refund is, beside the node: most cases have none."""
+
+    NONE = "NONE"
+    ASKED = "ASKED"
+    AWAITING_GOODS = "AWAITING_GOODS"
+    PENDING_INSPECTION = "PENDING_INSPECTION"
+    APPROVED = "APPROVED"
+    PAID_BACK = "PAID_BACK"
 
 
 class Event(StrEnum):
-    """What moves a case."""
+    """What happens to a case."""
 
     STARTED = "started"
+    CODE_SUBMITTED = "code_submitted"
     DELIVERED = "delivered"
+    CLAIMED = "claimed"
     ACTIVATED = "activated"
     PROOF_UPLOADED = "proof_uploaded"
+    REVIEW_APPROVED = "review_approved"
+    REVIEW_RETURNED = "review_returned"
     ACCEPTED = "accepted"
     REJECTED = "rejected"
     COMPLETED = "completed"
+    APPEALED = "appealed"
+    RULED_CONTINUE = "ruled_continue"
+    RULED_ACCEPTED = "ruled_accepted"
+    RULED_REFUNDED = "ruled_refunded"
+    REFUND_ASKED = "refund_asked"
+    REFUND_APPROVED = "refund_approved"
+    REFUND_REFUSED = "refund_refused"
+    GOODS_SENT_BACK = "goods_sent_back"
+    GOODS_CONFIRMED = "goods_confirmed"
+    GOODS_REFUSED = "goods_refused"
+    REFUNDED = "refunded"
+    REOPENED = "reopened"
 
 
 class Actor(StrEnum):
@@ -52,82 +91,83 @@ class Actor(StrEnum):
     OPERATOR = "operator"
 
 
-class Cell(NamedTuple):
-    """Where an event leads and who may cause it."""
+class Source(StrEnum):
+    """How we know of an event: by a call of the marketplace or of end-user software, by an operator, by our buyer's page, from a file."""
 
-    node: Node
-    actors: frozenset[Actor]
-
-
-Flow: TypeAlias = Mapping[Node, Mapping[Event, Cell]]
-
-
-def _cell(node: Node, *actors: Actor) -> Cell:
-    return Cell(node, frozenset({*actors, Actor.OPERATOR}))
+    MARKETPLACE = "marketplace"
+    SOFTWARE = "software"
+    OPERATOR = "operator"
+    BUYER_PAGE = "buyer_page"
+    IMPORT = "import"
 
 
-# The software can only have the code if it was delivered: an activation passes every node before PROVING.
-_ACTIVATED: Final = {Event.ACTIVATED: _cell(Node.PROVING, Actor.SOFTWARE, Actor.MARKETPLACE)}
-_UNTIL_PROVING: Final[Flow] = {
-    Node.PAID: {Event.STARTED: _cell(Node.DELIVERING, Actor.SYSTEM, Actor.MARKETPLACE), **_ACTIVATED},
-    Node.DELIVERING: {
-        Event.DELIVERED: _cell(Node.ACTIVATING, Actor.SELLER, Actor.SYSTEM, Actor.MARKETPLACE),
-        **_ACTIVATED,
-    },
-    Node.ACTIVATING: _ACTIVATED,
+NODES: Final[Mapping[Node, tuple[str, Actor | None]]] = {
+    Node.PAID: ("支付成功", Actor.SYSTEM),
+    Node.SUBMITTING: ("用户提交识别码", Actor.BUYER),
+    Node.DELIVERING: ("商家实施交付", Actor.SELLER),
+    Node.CLAIMING: ("用户领取授权码", Actor.BUYER),
+    Node.ACTIVATING: ("授权码激活", Actor.SOFTWARE),
+    Node.PROVING: ("商家上传交付证明", Actor.SELLER),
+    Node.REVIEWING: ("华为云复核", Actor.MARKETPLACE),
+    Node.BUYER_CONFIRMING: ("用户确认验收", Actor.BUYER),
+    Node.ACCEPTED: ("已验收", Actor.MARKETPLACE),
+    Node.COMPLETED: ("完成", None),
+    Node.REFUNDED: ("已退订", None),
 }
-_SINCE_ACCEPTED: Final[Flow] = {
-    Node.ACCEPTED: {Event.COMPLETED: _cell(Node.COMPLETED, Actor.MARKETPLACE, Actor.SYSTEM)},
-    Node.COMPLETED: {},
+"""Each node by the marketplace's name, and whose turn it is there; None where a flow ends (spec §6.3)."""
+
+REFUNDS: Final[Mapping[Refund, Actor | None]] = {
+    Refund.NONE: None,
+    Refund.ASKED: Actor.SELLER,
+    Refund.AWAITING_GOODS: Actor.BUYER,
+    Refund.PENDING_INSPECTION: Actor.SELLER,
+    Refund.APPROVED: Actor.MARKETPLACE,
+    Refund.PAID_BACK: None,
 }
+"""Whose turn it is while a refund is under way (spec §§6.8, 6.9)."""
 
-FLOWS: Final[Mapping[FlowName, Flow]] = {
-    FlowName.SELLER_CODE: {
-        **_UNTIL_PROVING,
-        Node.PROVING: {Event.PROOF_UPLOADED: _cell(Node.BUYER_CONFIRMING, Actor.SELLER)},
-        Node.BUYER_CONFIRMING: {
-            Event.ACCEPTED: _cell(Node.ACCEPTED, Actor.BUYER),
-            Event.REJECTED: _cell(Node.PROVING, Actor.BUYER),
-        },
-        **_SINCE_ACCEPTED,
-    },
-    # The system accepts by itself once the proof is there (spec §6.3, 2.0 ending).
-    FlowName.LICENSE_2_0_2025_04: {
-        **_UNTIL_PROVING,
-        Node.PROVING: {Event.PROOF_UPLOADED: _cell(Node.ACCEPTED, Actor.SELLER)},
-        **_SINCE_ACCEPTED,
-    },
-}
+OPEN_REFUNDS: Final = frozenset({Refund.ASKED, Refund.AWAITING_GOODS, Refund.PENDING_INSPECTION})
+"""A refund that is not decided yet: the flow waits for it."""
 
-_WAITS_FOR: Final = {
-    Node.PAID: Actor.SYSTEM,
-    Node.DELIVERING: Actor.SELLER,
-    Node.ACTIVATING: Actor.SOFTWARE,
-    Node.PROVING: Actor.SELLER,
-    Node.BUYER_CONFIRMING: Actor.BUYER,
-    Node.ACCEPTED: Actor.MARKETPLACE,
-}
+ENDS: Final = frozenset({Node.COMPLETED, Node.REFUNDED})
+"""Where a flow ends."""
 
+BEFORE_ACTIVATION: Final = frozenset({Node.PAID, Node.SUBMITTING, Node.DELIVERING, Node.CLAIMING, Node.ACTIVATING})
+"""Where no case stays whose license was activated."""
 
-def step(flow: FlowName, node: Node, event: Event) -> Node:
-    """Return the node that `event` leads to; a missing cell raises IllegalTransition."""
-    try:
-        return FLOWS[flow][node][event].node
-    except KeyError:
-        raise IllegalTransition(node, event) from None
+NEEDS_REASON: Final = frozenset(
+    {
+        Event.REVIEW_RETURNED,
+        Event.REJECTED,
+        Event.APPEALED,
+        Event.RULED_CONTINUE,
+        Event.RULED_ACCEPTED,
+        Event.RULED_REFUNDED,
+        Event.REFUND_ASKED,
+        Event.REFUND_REFUSED,
+        Event.GOODS_REFUSED,
+        Event.REOPENED,
+    }
+)
+"""Events that nobody records without saying why."""
 
-
-def actors_of(flow: FlowName, node: Node) -> frozenset[Actor]:
-    """Return everybody who may move a case on from `node`; nobody where it ends or the flow lacks the node."""
-    return frozenset[Actor]().union(*(cell.actors for cell in FLOWS[flow].get(node, {}).values()))
-
-
-def waits_for(flow: FlowName, node: Node) -> Actor | None:
-    """Return the one whose turn it is at `node`, None where the flow ends or lacks the node."""
-    return _WAITS_FOR.get(node) if node in FLOWS[flow] else None
-
-
-def mermaid(flow: FlowName) -> str:
-    """Return the flow as a Mermaid state diagram, one edge a line, for the documentation."""
-    edges = [f"    {node} --> {cell.node}: {event}" for node, row in FLOWS[flow].items() for event, cell in row.items()]
-    return "\n".join(["stateDiagram-v2", f"    [*] --> {Node.PAID}", *edges, f"    {Node.COMPLETED} --> [*]", ""])
+SEEN_THERE: Final = frozenset(
+    {
+        Event.CODE_SUBMITTED,
+        Event.CLAIMED,
+        Event.PROOF_UPLOADED,
+        Event.REVIEW_APPROVED,
+        Event.REVIEW_RETURNED,
+        Event.ACCEPTED,
+        Event.REJECTED,
+        Event.REFUND_ASKED,
+        Event.REFUND_APPROVED,
+        Event.REFUND_REFUSED,
+        Event.GOODS_SENT_BACK,
+        Event.GOODS_CONFIRMED,
+        Event.GOODS_REFUSED,
+        Event.REFUNDED,
+        Event.COMPLETED,
+    }
+)
+"""Events that happen on the marketplace's pages: one that we only know from here waits to be confirmed there (ADR 40)."""

@@ -7,7 +7,7 @@ import msgspec
 
 from licensesvc.domain.activation import ActivationDecision, decide_activation, decide_activations
 from licensesvc.domain.audit import AuditEvent
-from licensesvc.domain.errors import DomainError
+from licensesvc.domain.errors import DomainError, LicenseNotClaimed
 from licensesvc.domain.instants import Instant
 from licensesvc.domain.license import LicenseEvent, LicenseView, effective_expiry, step
 from licensesvc.domain.supervision import Actor
@@ -45,6 +45,7 @@ class ActivateAll(msgspec.Struct, frozen=True, kw_only=True):
 async def activate(tx: Tx, commands: Sequence[Activate]) -> Sequence[LoadedLicense | Exception]:
     """Hot verb: decide all waiting activations in order and write those that succeed."""
     found = await licenses.by_codes(tx, list({command.code_index for command in commands}), lock=True)
+    unclaimed = await supervise.unclaimed_lines(tx, found.values())
     service = IntoService()
     results: list[LoadedLicense | Exception] = []
     for command in commands:
@@ -57,6 +58,8 @@ async def activate(tx: Tx, commands: Sequence[Activate]) -> Sequence[LoadedLicen
                 now=command.now,
                 real_effect_time=command.real_effect_time,
             )
+            if loaded is not None and loaded.line_ref in unclaimed:
+                raise LicenseNotClaimed
         except DomainError as no:
             results.append(no)
             continue
@@ -109,15 +112,14 @@ class IntoService:
     def put(
         self, loaded: LoadedLicense, decision: ActivationDecision, *, calendar: ZoneInfo, actor: str
     ) -> LoadedLicense:
-        """Fix service start and expiry of a license that was decided to activate."""
-        expiry = effective_expiry(
-            msgspec.structs.replace(loaded.sources, service_start=decision.service_start), calendar
-        )
+        """Fix service start and expiry of a license that was decided to activate; a start that is fixed already stays."""
+        start = decision.service_start if loaded.view.service_start is None else loaded.view.service_start
+        expiry = effective_expiry(msgspec.structs.replace(loaded.sources, service_start=start), calendar)
         view = msgspec.structs.replace(
             loaded.view,
             state=step(loaded.view.state, LicenseEvent.ACTIVATE),
             activated_at=decision.activated_at,
-            service_start=decision.service_start,
+            service_start=start,
             expires_at=expiry.at,
             expiry_source=expiry.source,
         )

@@ -1,13 +1,14 @@
 """`audit`: re-reads everything and reports what contradicts itself (reliability.md)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
 
 from licensesvc.domain.audit import AuditBroken, ChainHead, verify_chain
-from licensesvc.domain.errors import IllegalTransition
-from licensesvc.domain.supervision import Node, step
+from licensesvc.domain.errors import DomainError
+from licensesvc.domain.supervision import BEFORE_ACTIVATION
+from licensesvc.domain.supervision_case import CaseState, opened, step
 from licensesvc.services.issue_license import code_index, open_codes
 from licensesvc.services.notify_order import OUTBOX_KIND
 from licensesvc.services.runtime import Runtime
@@ -15,9 +16,7 @@ from licensesvc.signing.vault import CannotOpen
 from licensesvc.storage import activations, audit, documents, licenses, outbox, supervision
 from licensesvc.storage.licenses import LoadedLicense
 from licensesvc.storage.port import Tx
-from licensesvc.storage.supervision import StoredCase
-
-_BEFORE_ACTIVATION: Final = frozenset({Node.PAID, Node.DELIVERING, Node.ACTIVATING})
+from licensesvc.storage.supervision import CaseEvent, StoredCase
 
 PAGE: Final = 500
 """Rows read at once."""
@@ -119,30 +118,35 @@ class _Auditor:
                     )
 
     async def _cases(self) -> None:
-        """Replaying the events of a case leads to the node where it stands, and an active license has passed ACTIVATING."""
+        """The events of a case rebuild its state exactly, and an active license has passed ACTIVATING."""
         after = 0
         while page := await supervision.page(self._tx, after=after, limit=PAGE):
             after = page[-1].id
             self._count("cases", len(page))
+            events = await supervision.events_of_cases(self._tx, [case.id for case in page])
             for case in page:
-                await self._case(case)
+                await self._case(case, events.get(case.id, []))
 
-    async def _case(self, case: StoredCase) -> None:
-        node = Node.PAID
+    async def _case(self, case: StoredCase, events: Sequence[CaseEvent]) -> None:
+        state: CaseState | None = None
         try:
-            for event in await supervision.events_of(self._tx, case.id):
-                if (event.from_node, event.to_node) != (node, step(case.flow, node, event.event)):
+            for event in events:
+                before = state or opened(event.happening.at)
+                state = step(case.flow, before, event.happening)
+                if (event.from_node, event.to_node) != (before.node, state.node):
                     self._found("cases", case.public_id, "an event is missing or was changed")
                     return
-                node = event.to_node
-        except IllegalTransition as error:
+        except DomainError as error:
             self._found("cases", case.public_id, f"its events do not follow the flow: {error}")
             return
-        if node is not case.node:
-            self._found("cases", case.public_id, f"its events lead to {node}, it stands at {case.node}")
+        if state != case.state:
+            differs = [
+                name for name in CaseState.__struct_fields__ if getattr(state, name, None) != getattr(case.state, name)
+            ]
+            self._found("cases", case.public_id, f"its events lead to another state: {', '.join(differs)}")
         loaded = await licenses.by_line(self._tx, case.line_ref)
-        if loaded is not None and loaded.view.activated_at is not None and node in _BEFORE_ACTIVATION:
-            self._found("cases", case.public_id, f"its license is active, it stands at {node}")
+        if loaded is not None and loaded.view.activated_at is not None and case.node in BEFORE_ACTIVATION:
+            self._found("cases", case.public_id, f"its license is active, it stands at {case.node}")
 
     async def _outbox(self) -> None:
         """An order that was acknowledged to the marketplace, and then nobody ever learned what it was."""

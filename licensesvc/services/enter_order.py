@@ -23,7 +23,10 @@ PersonalText = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 
 
 class EnterLine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A line: a product (our id), how much of it, for how long; `license_code` only where the marketplace made the code."""
+    """A line: a product (our id), how much of it, for how long; `license_code` only where the marketplace made the code.
+
+    `enablement_cloud` marks a 赋能云 order, whose acceptance papers the marketplace reviews.
+    """
 
     line_id: MarketplaceId | None = None
     product: str
@@ -33,6 +36,7 @@ class EnterLine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     license_code: (
         Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_LENGTH, pattern=r"^[!-~]+$(?!\n)")] | None
     ) = None
+    enablement_cloud: bool | None = None
 
     def __repr__(self) -> str:
         return f"EnterLine({self.product})"
@@ -102,6 +106,7 @@ def _facts(command: EnterOrder, line: EnterLine, product: Product) -> OrderFacts
         period=line.period.period() if line.period else None,
         amount=line.amount,
         expiry_order_query=_instant(line.expires_at),
+        enablement_cloud=line.enablement_cloud,
     )
 
 

@@ -61,6 +61,7 @@ class OrderRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     period_count: Annotated[int, msgspec.Meta(ge=1, le=36_500)] | None = None
     expires_at: Time | None = None
     service_start: Time | None = None
+    enablement_cloud: bool | None = None
     license_code: (
         Annotated[str, msgspec.Meta(min_length=MIN_CODE, max_length=MAX_LENGTH, pattern=r"^[!-~]+$(?!\n)")] | None
     ) = None
@@ -290,6 +291,7 @@ def _facts(row: OrderRow) -> OrderFacts:
         period=period,
         amount=row.amount,
         expiry_order_query=_instant(row.expires_at),
+        enablement_cloud=row.enablement_cloud,
     )
 
 

@@ -22,7 +22,8 @@ from licensesvc.domain.order import (
     open_line,
     opens_case,
 )
-from licensesvc.domain.product import Product, flow_for
+from licensesvc.domain.product import Product
+from licensesvc.domain.supervision_flows import flow_for
 from licensesvc.services import supervise
 from licensesvc.services.adopt_license import adopt_license
 from licensesvc.services.issue_license import code_index, issue_license, learn_terms
@@ -72,16 +73,11 @@ async def receive_line(
     loaded = await licenses.by_line(tx, line.id, lock=True)
     cases = await supervision.of_lines(tx, [line.id])
     case = cases.get(line.id)
-    if case is None and opens_case(order.order_type) and not is_placeholder(order.order_id):
-        case = await supervise.open_case(
-            tx,
-            rt,
-            line_ref=line.id,
-            connection_id=connection.id,
-            flow=flow_for(product.delivery_kind, line.terms.ordered_at),
-            now=now,
-            source=source,
-        )
+    flow = flow_for(product.delivery_kind, line.terms.ordered_at, enablement_cloud=line.terms.enablement_cloud is True)
+    if case is not None:
+        case = await supervise.follow_order(tx, case, product, flow, by=by, now=now)
+    elif flow is not None and opens_case(order.order_type) and not is_placeholder(order.order_id):
+        case = await supervise.open_case(tx, rt, line_ref=line.id, product=product, flow=flow, now=now, source=source)
     if loaded is not None:
         await _same_code(tx, rt, loaded, product, marketplace_code, imported_code)
         await learn_terms(tx, loaded, line.terms, by=by, now=now)
@@ -117,6 +113,8 @@ async def _same_code(
 
 
 def _license_due(order: StoredOrder, product: Product, marketplace_code: str | None, imported_code: str | None) -> bool:
+    if not product.delivery_kind.has_code and (imported_code or marketplace_code):
+        raise InvalidParameter(f"products of kind {product.delivery_kind} have no license code")
     if imported_code is not None:
         return opens_case(order.order_type)
     if marketplace_code is None:

@@ -1,94 +1,102 @@
-"""Records what an operator saw of a supervision case: an event, or a proof of delivery."""
+"""Records what an operator, or whoever an operator speaks for, did in a supervision case.
 
-from enum import StrEnum
-from typing import Annotated, Final
+In: one event with its guards that need the database: the acceptance standard, the buyer's code, the grounds of an appeal. Out: proofs
+(add_proof.py), what the marketplace confirms (confirm_supervision.py).
+"""
+
+from typing import Annotated, Final, TypeAlias
 
 import msgspec
 
-from licensesvc.domain import ids
+from licensesvc.domain.acceptance import AcceptanceStandard, FormField, missing
 from licensesvc.domain.audit import AuditEvent
-from licensesvc.domain.errors import IllegalTransition, InvalidParameter, NotFound
-from licensesvc.domain.supervision import FLOWS, Actor, Event, Node
+from licensesvc.domain.errors import InvalidParameter, NotFound, ProofMissing
+from licensesvc.domain.instants import parse_rfc3339
+from licensesvc.domain.supervision import Actor, Event, Source
+from licensesvc.domain.supervision_case import MAX_AMOUNT, Facts, grounds, possible
+from licensesvc.domain.supervision_flows import FLOWS
 from licensesvc.services.runtime import Runtime
 from licensesvc.services.supervise import advance
-from licensesvc.storage import audit, connections, licenses, supervision
+from licensesvc.storage import acceptance, audit, licenses, orders, supervision
 from licensesvc.storage.port import Tx
-from licensesvc.storage.supervision import Proof, StoredCase
+from licensesvc.storage.supervision import StoredCase
 
-SOURCE = "operator"
+MAX_BUYER_CODE: Final = 5_120
+"""Characters of a system or hardware code (spec §7: at most 5 KB)."""
 
-_MORE_PROOFS: Final = {Node.BUYER_CONFIRMING, Node.ACCEPTED}
-"""Where the first proof has moved the case on, and others may follow it."""
-
-
-class ProofKind(StrEnum):
-    """What a proof shows (spec §6.6)."""
-
-    REQUIREMENT = "requirement"
-    ACCEPTANCE = "acceptance"
-    VALIDITY_SCREENSHOT = "validity_screenshot"
-    DEPLOYMENT_SCREENSHOT = "deployment_screenshot"
-    OTHER = "other"
+Reason: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=1_000, pattern=r"\S")]
+Time: TypeAlias = Annotated[str, msgspec.Meta(max_length=40, examples=["2026-11-23T16:00:00.000Z"])]
+Amount: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=MAX_AMOUNT, description="hundredths of the currency")]
+ResourceOrder: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"^[!-~]+$(?!\n)")]
 
 
 class RecordEvent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`actor` caused `event`; a rejection has a `reason`."""
+    """`actor` caused `event` at `at`, unless now; `confirmed` says that the marketplace shows it, false that it happened here only.
+
+    `amount` and `paid` belong to refunds, `enabled_at` and `resource_order` to the form of the proof, `buyer_code` to `code_submitted`.
+    Rejections, appeals, rulings, refunds asked for or refused and reopenings have a `reason`.
+    """
 
     event: Event
     actor: Actor = Actor.OPERATOR
-    reason: Annotated[str, msgspec.Meta(min_length=1, max_length=1_000)] | None = None
+    at: Time | None = None
+    confirmed: bool = True
+    reason: Reason | None = None
+    amount: Amount | None = None
+    paid: Amount | None = None
+    enabled_at: Time | None = None
+    resource_order: ResourceOrder | None = None
+    buyer_code: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_BUYER_CODE, pattern=r"\S")] | None = None
+
+    def __repr__(self) -> str:
+        return f"RecordEvent({self.event})"
 
 
-class StoredFile(msgspec.Struct, frozen=True, kw_only=True):
-    """A file in the proof store; `size` in bytes."""
-
-    filename: str
-    media_type: str
-    size: int
-    sha256: str
+async def record_event(
+    tx: Tx, rt: Runtime, case_id: str, command: RecordEvent, *, by: str, source: Source = Source.OPERATOR
+) -> StoredCase:
+    """Step a case. Raises NotFound, IllegalTransition, ForbiddenActor, InvalidParameter, ProofMissing, AcceptanceNotConfirmed."""
+    return await record(tx, rt, await locked(tx, case_id), command, by=by, source=source)
 
 
-async def record_event(tx: Tx, rt: Runtime, case_id: str, command: RecordEvent, *, by: str) -> StoredCase:
-    """Step a case. Raises NotFound, IllegalTransition, InvalidParameter."""
-    case = await _locked(tx, case_id)
-    cell = FLOWS[case.flow][case.node].get(command.event)
-    if cell is None:
-        raise IllegalTransition(case.node, command.event)
-    if command.actor not in cell.actors:
-        allowed = ", ".join(sorted(cell.actors))
-        raise InvalidParameter(f"in {case.node} the event {command.event} comes from {allowed}")
-    if command.event is Event.REJECTED and command.reason is None:
-        raise InvalidParameter("a rejection needs a reason")
-    return await _advance(tx, rt, case, command.event, actor=command.actor, by=by, reason=command.reason)
-
-
-async def record_proof(tx: Tx, rt: Runtime, case_id: str, kind: ProofKind, file: StoredFile, *, by: str) -> StoredCase:
-    """Add a proof whose bytes are stored; the first one moves the case on. Raises NotFound, IllegalTransition."""
-    case = await _locked(tx, case_id)
+async def record(tx: Tx, rt: Runtime, case: StoredCase, command: RecordEvent, *, by: str, source: Source) -> StoredCase:
+    """Step a locked case."""
     now = rt.clock()
-    proof = Proof(
-        id=0,
-        public_id=rt.new_id(ids.PROOF, now),
-        case_id=case.id,
-        kind=kind,
-        filename=file.filename,
-        media_type=file.media_type,
-        size=file.size,
-        sha256=file.sha256,
-        uploaded_at=now,
+    submits = command.event is FLOWS[case.flow].submission
+    facts = Facts(
+        amount=command.amount,
+        paid=command.paid,
+        enabled_at=None if command.enabled_at is None else parse_rfc3339(command.enabled_at),
+        resource_order=command.resource_order,
+        grounds=grounds(case.flow, case.state, now) if command.event is Event.APPEALED else (),
     )
-    await supervision.insert_proof(tx, proof)
-    detail: dict[str, str | int | None] = {"case": case.public_id, "kind": kind, "sha256": file.sha256}
-    await audit.append(
-        tx, [AuditEvent(at=now, actor=by, kind="supervision.proof_added", subject=proof.public_id, detail=detail)]
+    if not submits and (facts.enabled_at is not None or facts.resource_order is not None):
+        raise InvalidParameter(f"enabled_at and resource_order do not go with {command.event}")
+    if (command.buyer_code is None) is (command.event is Event.CODE_SUBMITTED):
+        raise InvalidParameter("buyer_code goes with code_submitted, and nothing else")
+    if submits and may_submit(case, command.actor):
+        await _require_standard(tx, case, facts)
+    moved = await advance(
+        tx,
+        case,
+        command.event,
+        actor=command.actor,
+        by=by,
+        source=source,
+        now=now,
+        at=None if command.at is None else parse_rfc3339(command.at),
+        confirmed=command.confirmed,
+        reason=command.reason,
+        facts=facts,
     )
-    if case.node in _MORE_PROOFS:
-        return case
-    return await _advance(tx, rt, case, Event.PROOF_UPLOADED, actor=Actor.SELLER, by=by, reason=None)
+    if command.buyer_code is not None:
+        sealed = rt.vault.seal(command.buyer_code.encode(), buyer_code_context(case.public_id))
+        await supervision.put_buyer_code(tx, case.id, sealed)
+    return moved
 
 
-async def _locked(tx: Tx, case_id: str) -> StoredCase:
-    """The case, locked behind its license: activations take the two in this order."""
+async def locked(tx: Tx, case_id: str) -> StoredCase:
+    """The case with this id, locked behind its license: activations take the two in this order. Raises NotFound."""
     seen = await supervision.by_public_id(tx, case_id)
     if seen is None:
         raise NotFound
@@ -98,18 +106,52 @@ async def _locked(tx: Tx, case_id: str) -> StoredCase:
     return case
 
 
-async def _advance(
-    tx: Tx, rt: Runtime, case: StoredCase, event: Event, *, actor: Actor, by: str, reason: str | None
-) -> StoredCase:
-    connection = (await connections.by_id(tx, case.connection_id)).connection
-    return await advance(
-        tx,
-        case,
-        event,
-        actor=actor,
-        by=by,
-        source=SOURCE,
-        now=rt.clock(),
-        calendar=connection.calendar,
-        reason=reason,
+async def standard_of(tx: Tx, case: StoredCase) -> AcceptanceStandard:
+    """The version of the product's standard that the case started with."""
+    line = await orders.line_by_id(tx, case.line_ref)
+    return await acceptance.standard_of(tx, line.product_id, case.standard_version)
+
+
+async def lacking(tx: Tx, case: StoredCase, facts: Facts = Facts()) -> list[str]:  # noqa: B008 -- frozen
+    """What the seller must still upload or tell before the work is laid before whoever accepts it, given these `facts`."""
+    flow = FLOWS[case.flow]
+    if flow.submission is None:
+        return []
+    told = {
+        FormField.ENABLED_AT: facts.enabled_at or case.state.enabled_at,
+        FormField.RESOURCE_ORDER: facts.resource_order or case.state.resource_order,
+    }
+    return missing(
+        await standard_of(tx, case),
+        proofs={proof.kind for proof in await acceptance.proofs_of(tx, case.id)},
+        fields={field for field, value in told.items() if value is not None},
+        needs_proof=flow.submission is Event.PROOF_UPLOADED,
     )
+
+
+def may_submit(case: StoredCase, actor: Actor = Actor.SELLER) -> bool:
+    """Whether this actor could lay the work before whoever accepts it, as the case stands."""
+    submission = FLOWS[case.flow].submission
+    move = possible(case.flow, case.state).get(submission) if submission else None
+    return move is not None and actor in move.actors
+
+
+async def _require_standard(tx: Tx, case: StoredCase, facts: Facts) -> None:
+    if absent := await lacking(tx, case, facts):
+        raise ProofMissing(f"missing: {', '.join(absent)}")
+
+
+def buyer_code_context(public_id: str) -> str:
+    """What the vault binds the code that a buyer submitted to."""
+    return f"case:{public_id}:buyer_code"
+
+
+async def show_buyer_code(tx: Tx, rt: Runtime, case_id: str, *, by: str) -> str:
+    """The system or hardware code that the buyer submitted; showing it is an audit event. Raises NotFound."""
+    case = await supervision.by_public_id(tx, case_id)
+    sealed = await supervision.buyer_code(tx, case.id) if case else None
+    if case is None or sealed is None:
+        raise NotFound
+    event = AuditEvent(at=rt.clock(), actor=by, kind="supervision.buyer_code_shown", subject=case_id, detail={})
+    await audit.append(tx, [event])
+    return rt.vault.open(sealed, buyer_code_context(case_id)).decode()

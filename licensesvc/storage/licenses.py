@@ -320,13 +320,26 @@ async def move_to_line(
     return changed == 1
 
 
-async def settle(tx: Tx, line_ref: int, now: Instant) -> None:
-    """Record that the supervision of the license of this line, if it has one, was completed."""
+async def store_service_start(tx: Tx, view: LicenseView) -> None:
+    """Write start of service and expiry of a locked license that no software has activated yet."""
+    await tx.run(
+        "UPDATE license_states SET version = version + 1, service_start = $3, expires_at = $4, expiry_source = $5"
+        " WHERE license_id = $1 AND version = $2",
+        view.id,
+        view.version,
+        view.service_start,
+        view.expires_at,
+        view.expiry_source.value,
+    )
+
+
+async def settle(tx: Tx, line_ref: int, at: Instant | None) -> None:
+    """Record when the supervision of the license of this line, if it has one, was completed; None = it is not any more."""
     await tx.run(
         "UPDATE license_states SET version = version + 1, settled_at = $2"
         " WHERE license_id = (SELECT id FROM licenses WHERE line_ref = $1)",
         line_ref,
-        now,
+        at,
     )
 
 

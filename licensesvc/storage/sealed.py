@@ -40,6 +40,7 @@ COLUMNS: Final = (
     SealedColumn(table="credentials", column="secret"),
     SealedColumn(table="messages", column="sealed_request"),
     SealedColumn(table="alert_channels", column="secret"),
+    SealedColumn(table="supervision_cases", column="buyer_code"),
     SealedColumn(
         table="license_codes",
         column="sealed",

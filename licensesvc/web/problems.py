@@ -62,6 +62,9 @@ TABLE: Final[Mapping[str, Kind]] = {
     "NOT_RESTARTABLE": Kind(HTTPStatus.CONFLICT, "This cannot be carried out again"),
     "MARKETPLACE_NOT_ASKED": Kind(HTTPStatus.CONFLICT, "The marketplace could not be asked"),
     "NOT_REPAIRABLE": Kind(HTTPStatus.CONFLICT, "There is no safe repair"),
+    "FORBIDDEN_ACTOR": Kind(HTTPStatus.CONFLICT, "Not by this actor"),
+    "ACCEPTANCE_NOT_CONFIRMED": Kind(HTTPStatus.CONFLICT, "The marketplace has not confirmed the acceptance"),
+    "PROOF_MISSING": Kind(HTTPStatus.CONFLICT, "The acceptance standard is not met"),
     "RATE_LIMITED": Kind(HTTPStatus.TOO_MANY_REQUESTS, "Too many attempts"),
     # what the edge refuses
     "MALFORMED_REQUEST": Kind(HTTPStatus.BAD_REQUEST, "The request is malformed"),

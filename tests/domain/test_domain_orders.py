@@ -60,7 +60,7 @@ def test_default_line_id():
 def test_what_opens_a_case_and_issues(order_type, opens):
     assert opens_case(order_type) is opens
     for kind in DeliveryKind:
-        assert issues_license(order_type, kind) is (opens and kind is not DeliveryKind.LICENSE_2_0)
+        assert issues_license(order_type, kind) is (opens and kind.seller_makes_code)
 
 
 @given(FACTS)

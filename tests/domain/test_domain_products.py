@@ -9,8 +9,7 @@ from licensesvc.domain.connection import MARKETPLACE_HOSTS, Connection, Site
 from licensesvc.domain.errors import InvalidParameter
 from licensesvc.domain.instants import LAST_INSTANT, PeriodUnit, add_period, zone_of
 from licensesvc.domain.policy import MAX_PERIOD, MAX_SEATS, Binding, LicenseField, Period, Policy, Term, seats_for
-from licensesvc.domain.product import DeliveryKind, Product, flow_for, valid_code_prefix
-from licensesvc.domain.supervision import FlowName
+from licensesvc.domain.product import DeliveryKind, Product, valid_code_prefix
 
 CONNECTION = Connection(id=1, public_id="con_1", name="shop", site=Site.CN)
 POLICY = Policy(id=1, public_id="pol_1", name="standard", term=Term.ORDER)
@@ -47,17 +46,22 @@ def test_a_connection_refuses_unknown_zones(field):
 
 
 @pytest.mark.parametrize(
-    ("kind", "we_make_the_code", "flow"),
+    ("kind", "we_make_the_code", "has_code"),
     [
-        (DeliveryKind.LICENSE_2_0, False, FlowName.LICENSE_2_0_2025_04),
-        (DeliveryKind.LICENSE_1_0, True, FlowName.SELLER_CODE),
-        (DeliveryKind.ONLINE_LICENSE, True, FlowName.SELLER_CODE),
-        (DeliveryKind.GENERAL, True, FlowName.SELLER_CODE),
+        (DeliveryKind.LICENSE_2_0, False, True),
+        (DeliveryKind.LICENSE_1_0, True, True),
+        (DeliveryKind.LICENSE_1_0_SYSTEM_CODE, True, True),
+        (DeliveryKind.LICENSE_1_0_HARDWARE_CODE, True, True),
+        (DeliveryKind.ONLINE_LICENSE, True, True),
+        (DeliveryKind.GENERAL, True, True),
+        (DeliveryKind.SOFTWARE_PACKAGE, True, True),
+        (DeliveryKind.SAAS_HUMAN, False, False),
+        (DeliveryKind.HARDWARE, False, False),
+        (DeliveryKind.AI_ASSET, False, False),
     ],
 )
-def test_delivery_kinds(kind, we_make_the_code, flow):
-    assert kind.seller_makes_code is we_make_the_code
-    assert flow_for(kind, 0) is flow_for(kind, LAST_INSTANT) is flow
+def test_delivery_kinds(kind, we_make_the_code, has_code):
+    assert (kind.seller_makes_code, kind.has_code) == (we_make_the_code, has_code)
 
 
 @pytest.mark.parametrize("prefix", ["LS", "A1", "STUDIO26", "P1", "LPL", "L1"])

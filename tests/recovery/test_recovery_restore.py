@@ -12,7 +12,7 @@ import pytest
 from licensesvc.app import open_runtime
 from licensesvc.cli.program import run
 from licensesvc.domain.instants import parse_rfc3339
-from licensesvc.services.proof_store import store_proof
+from licensesvc.services.proof_store import put_proof
 from licensesvc.settings import Settings
 from licensesvc.storage.tables import pages, tables
 from tests.support_load import ACTIVATE, SUCCESS, send
@@ -53,7 +53,7 @@ async def test_a_backup_of_either_engine_restores_on_either(
     recipient, identity = secrets
     source = Settings(data_dir=str(tmp_path / "data"), database_url="" if isinstance(place, Path) else place)
     await make_stock(source.data, licenses=120, seats=2, database_url=source.database_url)
-    digest = await store_proof(source.proofs_dir, "text/plain", b"accepted")
+    digest = put_proof(source.proofs_dir, b"accepted")
     async with open_runtime(source) as rt:
         await rt.db.write(lambda tx: tx.run(
             "INSERT INTO proofs (public_id, case_id, kind, filename, media_type, size, sha256, uploaded_at)"

@@ -79,7 +79,10 @@ def query(shop, marketplace):
     [
         (DeliveryKind.LICENSE_1_0, FlowName.SELLER_CODE, 1),
         (DeliveryKind.ONLINE_LICENSE, FlowName.SELLER_CODE, 1),
-        (DeliveryKind.GENERAL, FlowName.SELLER_CODE, 1),
+        (DeliveryKind.GENERAL, FlowName.SELLER_DELIVERY, 1),
+        (DeliveryKind.SOFTWARE_PACKAGE, FlowName.SOFTWARE_PACKAGE, 1),
+        (DeliveryKind.SAAS_HUMAN, FlowName.SAAS_HUMAN, 0),
+        (DeliveryKind.HARDWARE, FlowName.HARDWARE, 0),
         (DeliveryKind.LICENSE_2_0, FlowName.LICENSE_2_0_2025_04, 0),
     ],
 )

@@ -20,9 +20,9 @@ from licensesvc.services.runtime import Runtime
 from licensesvc.storage import licenses, orders, supervision
 from licensesvc.storage.port import Database, Tx
 from licensesvc.web.admin.access import OPERATOR, READER
+from licensesvc.web.admin.case_views import CaseView, case_views
 from licensesvc.web.admin.licenses import LicenseView, license_views
 from licensesvc.web.admin.orders import OrderDetail, order_details
-from licensesvc.web.admin.supervision import CaseView, case_views
 from licensesvc.web.problems import Refusal, problems
 
 PAGE: Final = 500

@@ -1,5 +1,6 @@
-"""`/supervision-cases`: where orders stand, events that operators record, proofs of delivery."""
+"""`/supervision-cases`: where orders stand and what is due, events that operators record, what the marketplace confirms."""
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
@@ -8,143 +9,109 @@ import msgspec
 from litestar import Request, Response, get, post
 from litestar.di import NamedDependency
 from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody, Schema
-from litestar.openapi.spec.enums import OpenAPIFormat, OpenAPIType
-from litestar.params import JSONBody, QueryParameter, RawBody
+from litestar.openapi.spec.enums import OpenAPIType
+from litestar.params import JSONBody, QueryParameter
 
 from licensesvc.domain.errors import NotFound
-from licensesvc.domain.instants import rfc3339
-from licensesvc.domain.supervision import Actor, Event, FlowName, Node, waits_for
-from licensesvc.services.proof_store import MAX_SIZE, MEDIA_TYPES, store_proof
-from licensesvc.services.record_supervision import ProofKind, RecordEvent, StoredFile, record_event, record_proof
+from licensesvc.domain.instants import Instant
+from licensesvc.domain.supervision import Actor, FlowName, Node, Refund
+from licensesvc.services import csvfiles
+from licensesvc.services.confirm_supervision import Confirmation, Confirmed, confirm_event
+from licensesvc.services.import_confirmations import MAX_BYTES, ConfirmationReport, import_confirmations
+from licensesvc.services.record_supervision import RecordEvent, record_event, show_buyer_code
 from licensesvc.services.runtime import Runtime
-from licensesvc.storage import connections, orders, supervision
+from licensesvc.services.supervise_many import ManyResults, SuperviseMany, supervise_many
+from licensesvc.storage import supervision
 from licensesvc.storage.port import Tx
-from licensesvc.storage.supervision import StoredCase
-from licensesvc.storage.where import EVERYTHING
+from licensesvc.storage.where import EVERYTHING, Where
 from licensesvc.web.admin.access import OPERATOR, READER
-from licensesvc.web.admin.answers import IdempotencyKey, OrderId, OurId, PublicId, Time, perform, time_or_none
+from licensesvc.web.admin.answers import IdempotencyKey, OrderId, OurId, PublicId, perform
+from licensesvc.web.admin.case_views import CaseDetail, CaseView, case_detail, case_views
 from licensesvc.web.cursors import DEFAULT_LIMIT, Cursor, Limit, Page, page_of
 from licensesvc.web.jsonbody import JSONRequest
 from licensesvc.web.problems import JSON_BODY, Refusal, problems
 
+IN_MEMORY: Final = 1024 * 1024
+"""Bytes of an uploaded file that are kept in memory; the rest waits in a nameless file."""
 
-class CaseView(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the supervision of an order line stands; `waits_for` is whose turn it is, null at the end."""
-
-    id: str
-    connection: str
-    order: str
-    order_id: str
-    line_id: str
-    flow: FlowName
-    node: Node
-    waits_for: Actor | None
-    entered_at: Time
-    rejections: int
-    accepted_at: Time | None
-    completed_at: Time | None
-    settlement_month: str | None
-    version: int
+_STEP: Final = (
+    "NOT_FOUND",
+    *JSON_BODY,
+    "INVALID_PARAMETER",
+    "ILLEGAL_TRANSITION",
+    "FORBIDDEN_ACTOR",
+    "PROOF_MISSING",
+    "ACCEPTANCE_NOT_CONFIRMED",
+    "IDEMPOTENCY_KEY_REUSED",
+)
+"""What a step of a case may answer."""
 
 
-class CaseEventView(msgspec.Struct, frozen=True, kw_only=True):
-    """A step that was taken."""
+class ConfirmedCase(CaseDetail, frozen=True, kw_only=True):
+    """A case after a confirmation: `confirmed` says whether that was known, done here already, or news."""
 
-    at: Time
-    event: Event
-    actor: Actor
-    source: str
-    from_node: Node
-    to_node: Node
-    reason: str | None
+    confirmed: Confirmed
 
 
-class ProofView(msgspec.Struct, frozen=True, kw_only=True):
-    """A proof of delivery; `size` in bytes."""
+class BuyerCodeView(msgspec.Struct, frozen=True, kw_only=True):
+    """The system or hardware code that the buyer submitted, in clear."""
 
-    id: str
-    kind: str
-    filename: str
-    media_type: str
-    size: int
-    sha256: str
-    uploaded_at: Time
+    buyer_code: str
+
+    def __repr__(self) -> str:
+        return "BuyerCodeView(…)"
 
 
-class CaseDetail(CaseView, frozen=True, kw_only=True):
-    """A case with what happened to it."""
-
-    events: list[CaseEventView]
-    proofs: list[ProofView]
-
-
-async def case_views(tx: Tx, cases: Sequence[StoredCase]) -> list[CaseView]:
-    """What is shown of these cases."""
-    connection_ids = await connections.public_ids(tx, {case.connection_id for case in cases})
-    places = await orders.places_of(tx, {case.line_ref for case in cases})
-    return [
-        CaseView(
-            id=case.public_id,
-            connection=connection_ids[case.connection_id],
-            order=places[case.line_ref].order,
-            order_id=places[case.line_ref].order_id,
-            line_id=places[case.line_ref].line_id,
-            flow=case.flow,
-            node=case.node,
-            waits_for=waits_for(case.flow, case.node),
-            entered_at=rfc3339(case.entered_at),
-            rejections=case.rejections,
-            accepted_at=time_or_none(case.accepted_at),
-            completed_at=time_or_none(case.completed_at),
-            settlement_month=case.settlement_month,
-            version=case.version,
-        )
-        for case in cases
-    ]
+def _where(answers: dict[str, bool | None], actor: Actor | None, now: Instant) -> Where:
+    """The conditions that are questions with yes and no, and the one about whose turn it is."""
+    where = EVERYTHING if actor is None else EVERYTHING.always(supervision.TURNS[actor])
+    for question, answer in answers.items():
+        if answer is not None:
+            where = where.always(_QUESTIONS[question][answer].format(now=now))
+    return where
 
 
-async def _detail(tx: Tx, case: StoredCase) -> CaseDetail:
-    view = (await case_views(tx, [case]))[0]
-    events = [
-        CaseEventView(
-            at=rfc3339(step.at),
-            event=step.event,
-            actor=step.actor,
-            source=step.source,
-            from_node=step.from_node,
-            to_node=step.to_node,
-            reason=step.reason,
-        )
-        for step in await supervision.events_of(tx, case.id)
-    ]
-    proofs = [
-        ProofView(
-            id=proof.public_id,
-            kind=proof.kind,
-            filename=proof.filename,
-            media_type=proof.media_type,
-            size=proof.size,
-            sha256=proof.sha256,
-            uploaded_at=rfc3339(proof.uploaded_at),
-        )
-        for proof in await supervision.proofs_of(tx, case.id)
-    ]
-    return CaseDetail(**msgspec.structs.asdict(view), events=events, proofs=proofs)
+_QUESTIONS: Final = {
+    "overdue": ("(c.due_at IS NULL OR c.due_at >= {now})", "c.due_at < {now}"),
+    "unconfirmed": ("c.unconfirmed_since IS NULL", "c.unconfirmed_since IS NOT NULL"),
+    "frozen": ("c.appealed_at IS NULL", "c.appealed_at IS NOT NULL"),
+}
 
 
 @get("/supervision-cases", opt=READER, operation_id="listCases", responses=problems("INVALID_CURSOR"))
 async def list_cases(
     request: Request[Any, Any, Any],
     runtime: NamedDependency[Runtime],
+    *,
     node: Annotated[Node | None, QueryParameter(description="Only cases that stand here.")] = None,
+    waits_for: Annotated[Actor | None, QueryParameter(description="Only cases where it is their turn.")] = None,
+    overdue: Annotated[bool | None, QueryParameter(description="Only cases with a broken promise, or without.")] = None,
+    unconfirmed: Annotated[
+        bool | None,
+        QueryParameter(description="Only cases with something done here and not confirmed there, or without."),
+    ] = None,
+    frozen: Annotated[
+        bool | None, QueryParameter(description="Only cases that an appeal freezes, or that none does.")
+    ] = None,
+    refund: Annotated[Refund | None, QueryParameter(description="Only cases whose refund is so far.")] = None,
+    flow: Annotated[FlowName | None, QueryParameter(description="Only cases of this flow.")] = None,
+    settlement_month: Annotated[
+        str | None,
+        QueryParameter(pattern=r"^\d{4}-(0[1-9]|1[0-2])$(?!\n)", max_length=7, description="Only cases billed then."),
+    ] = None,
     order_id: OrderId = None,
     connection: OurId = None,
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
 ) -> Response[Page[CaseView]]:
-    """List supervision cases, the oldest first."""
+    """List supervision cases, the oldest first, of which all that is given is true."""
+    answers = {"overdue": overdue, "unconfirmed": unconfirmed, "frozen": frozen}
     where = (
-        EVERYTHING.given("c.node = {}", node)
+        _where(answers, waits_for, runtime.clock())
+        .given("c.node = {}", node)
+        .given("c.refund = {}", refund)
+        .given("c.flow = {}", flow)
+        .given("c.settlement_month = {}", settlement_month)
         .given("c.connection_id = (SELECT id FROM connections WHERE public_id = {})", connection)
         .given(
             "c.line_ref IN (SELECT l.id FROM order_lines l JOIN orders o ON o.id = l.order_ref WHERE o.order_id = {})",
@@ -161,28 +128,19 @@ async def list_cases(
 
 @get("/supervision-cases/{case_id:str}", opt=READER, operation_id="getCase", responses=problems("NOT_FOUND"))
 async def get_case(case_id: PublicId, runtime: NamedDependency[Runtime]) -> CaseDetail:
-    """Return a case with its events and proofs."""
+    """Return a case with its events and proofs, what may come next, what is missing and what is due."""
 
     async def detail(tx: Tx) -> CaseDetail:
         case = await supervision.by_public_id(tx, case_id)
         if case is None:
             raise NotFound
-        return await _detail(tx, case)
+        return await case_detail(tx, case, runtime.clock())
 
     return await runtime.db.read(detail)
 
 
 @post(
-    "/supervision-cases/{case_id:str}/events",
-    opt=OPERATOR,
-    operation_id="recordCaseEvent",
-    responses=problems(
-        "NOT_FOUND",
-        *JSON_BODY,
-        "INVALID_PARAMETER",
-        "ILLEGAL_TRANSITION",
-        "IDEMPOTENCY_KEY_REUSED",
-    ),
+    "/supervision-cases/{case_id:str}/events", opt=OPERATOR, operation_id="recordCaseEvent", responses=problems(*_STEP)
 )
 async def record_case_event(
     request: JSONRequest,
@@ -191,66 +149,114 @@ async def record_case_event(
     runtime: NamedDependency[Runtime],
     idempotency_key: IdempotencyKey = None,
 ) -> Response[CaseDetail]:
-    """Record what somebody did, for example as the marketplace shows it; a rejection needs a reason."""
+    """Record what somebody did, as the marketplace shows it or, with `confirmed` false, here only.
+
+    Deliveries, proofs, acceptance, rejections, appeals and rulings, refunds, completion, reopening: `possible` of the case lists what can
+    come next and from whom.
+    """
 
     async def verb(tx: Tx) -> CaseDetail:
-        return await _detail(tx, await record_event(tx, runtime, case_id, data, by=request.user.name))
+        case = await record_event(tx, runtime, case_id, data, by=request.user.name)
+        return await case_detail(tx, case, runtime.clock())
 
     return await perform(request, runtime, idempotency_key, verb)
-
-
-@dataclass
-class _UploadOperation(Operation):
-    """The framework does not describe raw bodies."""
-
-    def __post_init__(self) -> None:
-        file = Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.BINARY, max_length=MAX_SIZE)
-        self.request_body = RequestBody(
-            required=True, content={name: OpenAPIMediaType(schema=file) for name in sorted(MEDIA_TYPES)}
-        )
 
 
 @post(
-    "/supervision-cases/{case_id:str}/proofs",
+    "/supervision-cases/{case_id:str}/confirmations",
     opt=OPERATOR,
-    operation_id="uploadProof",
-    operation_class=_UploadOperation,
-    request_max_body_size=MAX_SIZE,
-    responses=problems(
-        "NOT_FOUND",
-        "UNSUPPORTED_MEDIA_TYPE",
-        "BODY_TOO_LARGE",
-        "INVALID_PARAMETER",
-        "ILLEGAL_TRANSITION",
-        "IDEMPOTENCY_KEY_REUSED",
-    ),
+    operation_id="confirmCaseEvent",
+    responses=problems(*_STEP),
 )
-async def upload_proof(
-    request: Request[Any, Any, Any],
+async def confirm_case_event(
+    request: JSONRequest,
     case_id: PublicId,
-    body: RawBody,
-    kind: Annotated[ProofKind, QueryParameter(description="What the file shows.")],
-    filename: Annotated[
-        str,
-        QueryParameter(min_length=1, max_length=255, pattern=r"^[^/\\\x00-\x1f\x7f]+$(?!\n)", description="Its name."),
-    ],
+    data: JSONBody[Confirmation],
     runtime: NamedDependency[Runtime],
     idempotency_key: IdempotencyKey = None,
-) -> Response[CaseDetail]:
-    """Upload a proof of delivery, the file being the body; the first one moves the case on to who confirms it."""
-    media_type = request.content_type[0]
-    if media_type not in MEDIA_TYPES:
-        raise Refusal("UNSUPPORTED_MEDIA_TYPE", f"a proof is one of {', '.join(sorted(MEDIA_TYPES))}")
-    if await runtime.db.read(lambda tx: supervision.by_public_id(tx, case_id)) is None:
-        raise NotFound
-    # Bytes first, then the row: a row never names a file that is not there. Writers do not wait for the disk here.
-    sha256 = await store_proof(runtime.proofs_dir, media_type, body)
-    file = StoredFile(filename=filename, media_type=media_type, size=len(body), sha256=sha256)
+) -> Response[ConfirmedCase]:
+    """Confirm that the marketplace shows an event, and so everything before it; what had not happened here is recorded."""
 
-    async def verb(tx: Tx) -> CaseDetail:
-        return await _detail(tx, await record_proof(tx, runtime, case_id, kind, file, by=request.user.name))
+    async def verb(tx: Tx) -> ConfirmedCase:
+        outcome = await confirm_event(tx, runtime, case_id, data, by=request.user.name)
+        detail = await case_detail(tx, outcome.case, runtime.clock())
+        fields = {name: getattr(detail, name) for name in detail.__struct_fields__}
+        return ConfirmedCase(**fields, confirmed=outcome.confirmed)
 
     return await perform(request, runtime, idempotency_key, verb)
 
 
-ROUTES: Final = (list_cases, get_case, record_case_event, upload_proof)
+@get(
+    "/supervision-cases/{case_id:str}/buyer-code",
+    opt=OPERATOR,
+    operation_id="getBuyerCode",
+    responses=problems("NOT_FOUND"),
+)
+async def get_buyer_code(
+    request: Request[Any, Any, Any], case_id: PublicId, runtime: NamedDependency[Runtime]
+) -> Response[BuyerCodeView]:
+    """Show the system or hardware code that the buyer submitted; this is an audit event."""
+    code = await runtime.db.write(lambda tx: show_buyer_code(tx, runtime, case_id, by=request.user.name))
+    return Response(BuyerCodeView(buyer_code=code), headers={"cache-control": "no-store"})
+
+
+@post(
+    "/supervision-cases/bulk",
+    opt=OPERATOR,
+    operation_id="superviseMany",
+    status_code=200,
+    responses=problems(*JSON_BODY, "INVALID_PARAMETER"),
+)
+async def bulk(request: JSONRequest, data: JSONBody[SuperviseMany], runtime: NamedDependency[Runtime]) -> ManyResults:
+    """Confirm or record the same event in up to 100 cases; each has a result of its own, and one that refuses keeps no other back."""
+    return await supervise_many(runtime, data, by=request.user.name)
+
+
+@dataclass
+class _ImportOperation(Operation):
+    """The framework does not describe raw bodies."""
+
+    def __post_init__(self) -> None:
+        content = {csvfiles.MEDIA_TYPE: OpenAPIMediaType(schema=Schema(type=OpenAPIType.STRING))}
+        self.request_body = RequestBody(required=True, content=content)
+
+
+@post(
+    "/imports/confirmations",
+    opt=OPERATOR,
+    operation_id="importConfirmations",
+    operation_class=_ImportOperation,
+    request_max_body_size=MAX_BYTES,
+    status_code=200,
+    responses=problems("UNSUPPORTED_MEDIA_TYPE", "BODY_TOO_LARGE", "INVALID_PARAMETER"),
+)
+async def add_confirmations(
+    request: Request[Any, Any, Any],
+    connection: Annotated[
+        str,
+        QueryParameter(max_length=40, pattern=r"^con_[0-9a-z]{26}$(?!\n)", description="Whose orders, by our id."),
+    ],
+    dry_run: Annotated[bool, QueryParameter(description="Report what would happen and write nothing.")],
+    runtime: NamedDependency[Runtime],
+    all_or_nothing: Annotated[bool, QueryParameter(description="Write only if no row is bad.")] = False,
+) -> ConfirmationReport:
+    """Import what the marketplace shows, from a CSV file with order_id, line_id, event, time and reason. Again it changes nothing."""
+    if request.content_type[0] != csvfiles.MEDIA_TYPE:
+        raise Refusal("UNSUPPORTED_MEDIA_TYPE", "the body must be text/csv")
+    with tempfile.SpooledTemporaryFile(max_size=IN_MEMORY) as file:
+        async for chunk in request.stream():
+            file.write(chunk)
+        return await import_confirmations(
+            runtime, file, connection, by=request.user.name, dry_run=dry_run, all_or_nothing=all_or_nothing
+        )
+
+
+ROUTES: Final = (
+    list_cases,
+    get_case,
+    record_case_event,
+    confirm_case_event,
+    get_buyer_code,
+    bulk,
+    add_confirmations,
+)
