@@ -29,6 +29,7 @@ from licensesvc.services.readiness import Readiness
 from licensesvc.services.rotate_vault import VaultResealer
 from licensesvc.services.runtime import Runtime
 from licensesvc.services.sealed_values import require_vault
+from licensesvc.services.supervision_clock import SupervisionClock
 from licensesvc.settings import Settings
 from licensesvc.signing import keyset, vault
 from licensesvc.signing.privatefiles import private_directory
@@ -180,6 +181,7 @@ def create_app(
         follower = KeyFollower(rt, settings.signing_keys_file, settings.vault_keys_file)
         housekeeping = Housekeeping(rt, settings, partial(open_reader, settings))
         background |= {"outbox": worker.run, "keys": follower.run, "housekeeping": housekeeping.run}
+        background["supervision"] = SupervisionClock(rt).run
 
     @asynccontextmanager
     async def working(_app: Litestar) -> AsyncIterator[None]:

@@ -21,6 +21,8 @@ CREDENTIAL: Final = "crd"
 TOKEN: Final = "tok"  # noqa: S105  -- a prefix, no secret
 MESSAGE: Final = "msg"
 BUYER: Final = "buy"
+TRANSACTION: Final = "trn"
+AGREEMENT: Final = "agr"
 
 ENTROPY_BYTES: Final = 10
 ULID_LENGTH: Final = 26

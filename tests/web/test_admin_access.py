@@ -65,6 +65,19 @@ ROUTES: dict[tuple[str, str], str] = {
     ("GET", "/buyers"): OPERATOR,
     ("POST", "/buyers/{buyer_id:str}/erase"): OWNER,
     ("POST", "/prune"): OWNER,
+    ("GET", "/settlement/lines"): READER,
+    ("GET", "/settlement/totals"): READER,
+    ("PUT", "/settlement/lines/{line:str}/price"): OPERATOR,
+    ("POST", "/settlement/transactions"): OPERATOR,
+    ("GET", "/settlement/transactions"): READER,
+    ("GET", "/exports/settlement"): READER,
+    ("POST", "/imports/transactions"): OPERATOR,
+    ("PUT", "/products/{product_id:str}/sales-model"): OWNER,
+    ("POST", "/agreements"): OWNER,
+    ("GET", "/agreements"): READER,
+    ("POST", "/agreements/{agreement_id:str}/acceptances"): OPERATOR,
+    ("GET", "/agreements/{agreement_id:str}/acceptances"): READER,
+    ("GET", "/supervision-due"): READER,
 }
 RANK = [READER, OPERATOR, OWNER]
 MISSING = "x" * 3 + "_" + "0" * 26

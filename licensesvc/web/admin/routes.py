@@ -3,11 +3,13 @@
 from litestar import Router
 
 from licensesvc.web.admin import (
+    agreements,
     audit,
     buyers,
     catalog,
     connections,
     credentials,
+    deadlines,
     files,
     keys,
     license_changes,
@@ -15,6 +17,7 @@ from licensesvc.web.admin import (
     maintenance,
     messages,
     orders,
+    settlement,
     statistics,
     supervision,
     tokens,
@@ -46,6 +49,9 @@ def admin_router() -> Router:
             *buyers.ROUTES,
             *vault.ROUTES,
             *maintenance.ROUTES,
+            *settlement.ROUTES,
+            *agreements.ROUTES,
+            *deadlines.ROUTES,
         ],
         guards=[authenticated],
         request_class=JSONRequest,
