@@ -6,7 +6,7 @@ import msgspec
 
 from licensesvc.domain import ids
 from licensesvc.domain.audit import AuditEvent
-from licensesvc.domain.errors import InvalidParameter, NotFound
+from licensesvc.domain.errors import InvalidParameter
 from licensesvc.domain.instants import parse_rfc3339
 from licensesvc.services.runtime import Runtime
 from licensesvc.storage import agreements, audit, catalog, connections, money, orders
@@ -30,8 +30,9 @@ class AddAgreement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class AcceptAgreement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The buyer of an order line (`lin_…`) has accepted the agreement."""
+    """The buyer of an order line (`lin_…`) has accepted an agreement (`agr_…`) of the product that the line bought."""
 
+    agreement: Annotated[str, msgspec.Meta(max_length=40)]
     line: Annotated[str, msgspec.Meta(max_length=40)]
     accepted_at: Time
 
@@ -68,12 +69,12 @@ async def add_agreement(tx: Tx, rt: Runtime, command: AddAgreement, *, by: str) 
     return agreement
 
 
-async def accept_agreement(tx: Tx, rt: Runtime, agreement_id: str, command: AcceptAgreement, *, by: str) -> None:
-    """Record what a buyer accepted; the same again changes nothing. Raises NotFound, InvalidParameter."""
-    agreement = await agreements.by_public_id(tx, agreement_id)
+async def accept_agreement(tx: Tx, rt: Runtime, command: AcceptAgreement, *, by: str) -> None:
+    """Record what a buyer accepted; the same again changes nothing. Raises InvalidParameter."""
+    agreement = await agreements.by_public_id(tx, command.agreement)
     found = await money.find_line(tx, command.line)
     if agreement is None or found is None:
-        raise NotFound
+        raise InvalidParameter(f"there is no {command.line if agreement else command.agreement}")
     line_ref, _ = found
     line = await orders.line_by_id(tx, line_ref)
     product = await catalog.product_by_id(tx, line.product_id)
@@ -82,5 +83,7 @@ async def accept_agreement(tx: Tx, rt: Runtime, agreement_id: str, command: Acce
     at = parse_rfc3339(command.accepted_at)
     if await agreements.accept(tx, agreement.id, line_ref, at=at, source="operator"):
         detail: dict[str, str | int | None] = {"line": command.line}
-        event = AuditEvent(at=rt.clock(), actor=by, kind="agreement.accepted", subject=agreement_id, detail=detail)
+        event = AuditEvent(
+            at=rt.clock(), actor=by, kind="agreement.accepted", subject=agreement.public_id, detail=detail
+        )
         await audit.append(tx, [event])

@@ -50,12 +50,12 @@ class EnterTransaction(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     at: Time
 
 
-async def set_price(tx: Tx, rt: Runtime, line: str, command: SetPrice, *, by: str, source: str = OPERATOR) -> None:
-    """Write what a line costs; the same again changes nothing. Raises NotFound, InvalidParameter."""
+async def set_price(tx: Tx, rt: Runtime, line: str, command: SetPrice, *, by: str, source: str = OPERATOR) -> bool:
+    """Write what a line costs and say whether that is new. Raises NotFound, InvalidParameter, OrderConflict."""
     line_ref, _ = await _line(tx, line)
     figures, currency = await money.of_line(tx, line_ref)
     if (figures.price, currency) == (command.price, command.currency):
-        return
+        return False
     check_price(figures, command.price)
     if figures.payments or figures.refunds:
         _same_currency(currency, command.currency)
@@ -65,6 +65,7 @@ async def set_price(tx: Tx, rt: Runtime, line: str, command: SetPrice, *, by: st
         "from": figures.price, "to": command.price, "currency": command.currency, "reason": command.reason,
     }  # fmt: skip
     await audit.append(tx, [AuditEvent(at=now, actor=by, kind="line.price_set", subject=line, detail=detail)])
+    return True
 
 
 async def enter_transaction(

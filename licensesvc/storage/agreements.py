@@ -97,12 +97,12 @@ async def accept(tx: Tx, agreement_id: int, line_ref: int, *, at: Instant, sourc
 
 
 async def acceptances(tx: Tx, *, after: int, limit: int, where: Where = EVERYTHING) -> list[Accepted]:
-    """Up to `limit` acceptances of lines with an internal id above `after`, ascending; conditions name `a` (agreement) and `o` (order)."""
+    """Up to `limit` acceptances with an internal id above `after`, ascending; conditions name `a` (agreement), `l` (line), `o` (order)."""
     rows = await tx.all(
-        "SELECT l.id, a.public_id AS agreement, l.public_id AS line, o.order_id, b.public_id AS buyer, x.accepted_at,"
+        "SELECT x.id, a.public_id AS agreement, l.public_id AS line, o.order_id, b.public_id AS buyer, x.accepted_at,"
         " x.source FROM agreement_acceptances x JOIN agreements a ON a.id = x.agreement_id"
         " JOIN order_lines l ON l.id = x.line_ref JOIN orders o ON o.id = l.order_ref"
-        f" LEFT JOIN buyers b ON b.id = o.buyer_id WHERE l.id > $1{where.sql(3)} ORDER BY l.id LIMIT $2",
+        f" LEFT JOIN buyers b ON b.id = o.buyer_id WHERE x.id > $1{where.sql(3)} ORDER BY x.id LIMIT $2",
         after,
         limit,
         *where.values,

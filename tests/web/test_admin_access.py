@@ -67,7 +67,7 @@ ROUTES: dict[tuple[str, str], str] = {
     ("POST", "/prune"): OWNER,
     ("GET", "/settlement/lines"): READER,
     ("GET", "/settlement/totals"): READER,
-    ("PUT", "/settlement/lines/{line:str}/price"): OPERATOR,
+    ("PUT", "/settlement/lines/{line_ref:str}/price"): OPERATOR,
     ("POST", "/settlement/transactions"): OPERATOR,
     ("GET", "/settlement/transactions"): READER,
     ("GET", "/exports/settlement"): READER,
@@ -75,8 +75,8 @@ ROUTES: dict[tuple[str, str], str] = {
     ("PUT", "/products/{product_id:str}/sales-model"): OWNER,
     ("POST", "/agreements"): OWNER,
     ("GET", "/agreements"): READER,
-    ("POST", "/agreements/{agreement_id:str}/acceptances"): OPERATOR,
-    ("GET", "/agreements/{agreement_id:str}/acceptances"): READER,
+    ("POST", "/agreement-acceptances"): OPERATOR,
+    ("GET", "/agreement-acceptances"): READER,
     ("GET", "/supervision-due"): READER,
 }
 RANK = [READER, OPERATOR, OWNER]
@@ -141,6 +141,8 @@ BODIES: dict[str, dict[str, object]] = {
     "/licenses/{license_id:str}/revoke": WHY,
     "/keys/{kid:str}/compromise": WHY,
     "/buyers/{buyer_id:str}/erase": WHY,
+    "/settlement/lines/{line_ref:str}/price": {**WHY, "currency": "CNY", "price": 100},
+    "/products/{product_id:str}/sales-model": {**WHY, "sales_model": "joint"},
 }
 """A body that is right, for each route about one record that takes one."""
 
@@ -171,6 +173,7 @@ async def records(site: Site) -> dict[str, str]:
         "our_id": order["id"],
         "license_id": order["lines"][0]["license"],
         "case_id": order["lines"][0]["case"],
+        "line_ref": order["lines"][0]["id"],
         "credential_id": credential["id"],
         "token_id": token["id"],
         "buyer_id": buyer["id"],
@@ -215,7 +218,7 @@ async def test_every_route_about_a_record_by_every_role_and_whose_the_record_is(
 
 
 def test_every_route_about_a_record_that_takes_a_body_has_one_here():
-    taking = {path for method, path in ROUTES if "{" in path and method in {"POST", "PATCH"}}
+    taking = {path for method, path in ROUTES if "{" in path and method in {"POST", "PATCH", "PUT"}}
 
     assert taking - {"/supervision-cases/{case_id:str}/proofs"} == set(BODIES)
 

@@ -58,9 +58,10 @@ CREATE TABLE agreements (
 CREATE INDEX agreements_by_product ON agreements (product_id, id);
 
 CREATE TABLE agreement_acceptances (
+  id @id,
   agreement_id @int NOT NULL REFERENCES agreements (id),
   line_ref @int NOT NULL REFERENCES order_lines (id),
   accepted_at @int NOT NULL,
   source TEXT NOT NULL,
-  PRIMARY KEY (agreement_id, line_ref)
+  UNIQUE (agreement_id, line_ref)
 )@strict;

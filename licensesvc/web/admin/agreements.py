@@ -16,7 +16,7 @@ from licensesvc.storage.agreements import Accepted, Agreement
 from licensesvc.storage.port import Tx
 from licensesvc.storage.where import EVERYTHING
 from licensesvc.web.admin.access import OPERATOR, OWNER, READER
-from licensesvc.web.admin.answers import IdempotencyKey, OrderId, OurId, PublicId, Time, perform, time_or_none
+from licensesvc.web.admin.answers import IdempotencyKey, OrderId, OurId, Time, perform, time_or_none
 from licensesvc.web.cursors import DEFAULT_LIMIT, Cursor, Limit, Page, page_of
 from licensesvc.web.jsonbody import JSONRequest
 from licensesvc.web.problems import JSON_BODY, problems
@@ -112,35 +112,40 @@ async def list_agreements(
 
 
 @post(
-    "/agreements/{agreement_id:str}/acceptances",
+    "/agreement-acceptances",
     opt=OPERATOR,
     operation_id="acceptAgreement",
     status_code=204,
-    responses=problems("NOT_FOUND", *JSON_BODY, "INVALID_PARAMETER"),
+    responses=problems(*JSON_BODY, "INVALID_PARAMETER"),
 )
 async def post_acceptance(
-    request: JSONRequest, agreement_id: PublicId, data: JSONBody[AcceptAgreement], runtime: NamedDependency[Runtime]
+    request: JSONRequest, data: JSONBody[AcceptAgreement], runtime: NamedDependency[Runtime]
 ) -> None:
     """Record that the buyer of an order line has accepted it; the same again changes nothing."""
-    await runtime.db.write(lambda tx: accept_agreement(tx, runtime, agreement_id, data, by=request.user.name))
+    await runtime.db.write(lambda tx: accept_agreement(tx, runtime, data, by=request.user.name))
 
 
 @get(
-    "/agreements/{agreement_id:str}/acceptances",
+    "/agreement-acceptances",
     opt=READER,
     operation_id="listAcceptances",
     responses=problems("INVALID_CURSOR"),
 )
 async def list_acceptances(
     request: Request[Any, Any, Any],
-    agreement_id: PublicId,
     runtime: NamedDependency[Runtime],
+    agreement: OurId = None,
+    line: OurId = None,
     order_id: OrderId = None,
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
 ) -> Response[Page[AcceptedView]]:
-    """List who accepted it, by order line."""
-    where = EVERYTHING.given("a.public_id = {}", agreement_id).given("o.order_id = {}", order_id)
+    """List who accepted what, by order line."""
+    where = (
+        EVERYTHING.given("a.public_id = {}", agreement)
+        .given("l.public_id = {}", line)
+        .given("o.order_id = {}", order_id)
+    )
 
     async def fetch(tx: Tx, after: int, count: int) -> Sequence[tuple[int, AcceptedView]]:
         found = await agreements.acceptances(tx, after=after, limit=count, where=where)

@@ -177,19 +177,19 @@ async def get_totals(
 
 
 @put(
-    "/settlement/lines/{line:str}/price",
+    "/settlement/lines/{line_ref:str}/price",
     opt=OPERATOR,
     operation_id="setLinePrice",
     responses=problems("NOT_FOUND", *JSON_BODY, "INVALID_PARAMETER", "ORDER_CONFLICT"),
 )
 async def put_price(
-    request: JSONRequest, line: PublicId, data: JSONBody[SetPrice], runtime: NamedDependency[Runtime]
+    request: JSONRequest, line_ref: PublicId, data: JSONBody[SetPrice], runtime: NamedDependency[Runtime]
 ) -> LineView:
     """Tell what an order line (`lin_…`) costs; the same again changes nothing."""
 
     async def verb(tx: Tx) -> LineView:
-        await set_price(tx, runtime, line, data, by=request.user.name)
-        found = await money.settlement(tx, after=0, limit=1, where=EVERYTHING.given("l.public_id = {}", line))
+        await set_price(tx, runtime, line_ref, data, by=request.user.name)
+        found = await money.settlement(tx, after=0, limit=1, where=EVERYTHING.given("l.public_id = {}", line_ref))
         if not found:
             raise NotFound("the order line has no supervision case, so nothing of it is billed")
         return line_view(found[0])
