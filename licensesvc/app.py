@@ -34,6 +34,7 @@ from licensesvc.services.restart_message import Restarter
 from licensesvc.services.rotate_vault import VaultResealer
 from licensesvc.services.runtime import Runtime
 from licensesvc.services.sealed_values import require_vault
+from licensesvc.services.supervision_clock import SupervisionClock
 from licensesvc.services.watch_delisting import DelistingWatch
 from licensesvc.settings import Settings
 from licensesvc.signing import keyset, vault
@@ -192,7 +193,7 @@ def create_app(
         follower = KeyFollower(rt, settings.signing_keys_file, settings.vault_keys_file)
         housekeeping = Housekeeping(rt, settings, partial(open_reader, settings))
         background |= {"outbox": worker.run, "keys": follower.run, "housekeeping": housekeeping.run}
-        background |= {"reconciliation": reconciler.run, "guard": watch.run}
+        background |= {"reconciliation": reconciler.run, "guard": watch.run, "supervision": SupervisionClock(rt).run}
 
     @asynccontextmanager
     async def working(_app: Litestar) -> AsyncIterator[None]:

@@ -53,7 +53,8 @@ async def _import(settings: "Settings", path: Path, connection: str, passes: Seq
     from licensesvc.cli.admin_client import open_admin
     from licensesvc.domain.errors import InvalidParameter
     from licensesvc.services.csvfiles import examine
-    from licensesvc.services.import_orders import COLUMNS, MAX_ROWS, REQUIRED
+    from licensesvc.services.import_orders import COLUMNS, REQUIRED
+    from licensesvc.services.import_rows import MAX_ROWS
 
     report: dict[str, Any] = {}
     with path.open("rb") as file:

@@ -24,6 +24,8 @@ BUYER: Final = "buy"
 FINDING: Final = "fnd"
 ALERT: Final = "alr"
 ALERT_CHANNEL: Final = "chn"
+TRANSACTION: Final = "trn"
+AGREEMENT: Final = "agr"
 
 ENTROPY_BYTES: Final = 10
 ULID_LENGTH: Final = 26

@@ -92,13 +92,17 @@ class Actor(StrEnum):
 
 
 class Source(StrEnum):
-    """How we know of an event: by a call of the marketplace or of end-user software, by an operator, by our buyer's page, from a file."""
+    """How we know of an event: by a call of the marketplace or of end-user software, by an operator, by our buyer's page, from a file, or by a documented rule.
+
+    A rule says that something must have happened by now.
+    """
 
     MARKETPLACE = "marketplace"
     SOFTWARE = "software"
     OPERATOR = "operator"
     BUYER_PAGE = "buyer_page"
     IMPORT = "import"
+    RULE = "rule"
 
 
 NODES: Final[Mapping[Node, tuple[str, Actor | None]]] = {

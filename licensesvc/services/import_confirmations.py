@@ -17,7 +17,7 @@ from licensesvc.domain.order import default_line_id
 from licensesvc.domain.supervision import Event, Source
 from licensesvc.services.confirm_supervision import Confirmed, confirm_locked
 from licensesvc.services.csvfiles import Record, examine, records
-from licensesvc.services.import_orders import MAX_LISTED, BadRow
+from licensesvc.services.import_rows import MAX_LISTED, BadRow
 from licensesvc.services.manage_catalog import MarketplaceId
 from licensesvc.services.record_supervision import Reason
 from licensesvc.services.runtime import Runtime

@@ -1,44 +1,31 @@
 """Imports orders, and codes that were made elsewhere, from a CSV file; the same file again changes nothing.
 
-Rows are written in small transactions, so that a large file keeps nobody waiting. A bad row fails alone; with `all_or_nothing` a dry
-run comes first and nothing is written if it finds a bad one.
+In: what a row means. Out: walking through the file (`import_rows`).
 """
 
-import asyncio
-from collections.abc import Sequence
-from contextlib import closing
-from itertools import islice
 from typing import IO, Annotated, Final, TypeAlias
 
 import msgspec
 
 from licensesvc.domain.activation import decide_activation
 from licensesvc.domain.connection import Connection
-from licensesvc.domain.errors import DomainError, InvalidParameter, NotIssuable, OrderConflict
+from licensesvc.domain.errors import InvalidParameter, NotIssuable, OrderConflict
 from licensesvc.domain.instants import Instant, PeriodUnit, parse_rfc3339
 from licensesvc.domain.license import LicenseState
 from licensesvc.domain.licensecode import MAX_LENGTH
 from licensesvc.domain.order import OrderFacts, OrderType, default_line_id, is_placeholder
 from licensesvc.domain.policy import Period
 from licensesvc.services.activate import IntoService
-from licensesvc.services.csvfiles import Layout, Record, examine, records
+from licensesvc.services.import_rows import ImportReport, Receive, import_rows, required_columns
 from licensesvc.services.issue_license import code_index
 from licensesvc.services.manage_catalog import MarketplaceId
 from licensesvc.services.receive_order import ReceivedLine, receive_line
 from licensesvc.services.runtime import Runtime
 from licensesvc.storage import connections, licenses, orders
 from licensesvc.storage.orders import Buyer
-from licensesvc.storage.port import ConstraintViolated, Tx
+from licensesvc.storage.port import Tx
 
 SOURCE: Final = "import"
-MAX_ROWS: Final = 100_000
-"""Rows of one file."""
-MAX_BYTES: Final = 32 * 1024 * 1024
-"""Bytes of one file."""
-BATCH: Final = 50
-"""Rows of one transaction."""
-MAX_LISTED: Final = 1_000
-"""Bad rows that a report lists; the others are counted."""
 MIN_CODE: Final = 8
 """Characters: a shorter code would soon be guessed."""
 
@@ -71,6 +58,11 @@ class OrderRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     email: PersonalText | None = None
     mobile: PersonalText | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse half a period."""
+        if (self.period_unit is None) != (self.period_count is None):
+            raise InvalidParameter("period_unit and period_count are given together")
+
     def __repr__(self) -> str:
         return f"OrderRow({self.order_id!r})"
 
@@ -82,42 +74,8 @@ class OrderRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 COLUMNS: Final = OrderRow.__struct_fields__
 """The columns that a file may have."""
-REQUIRED: Final = tuple(field.name for field in msgspec.structs.fields(OrderRow) if field.required)
+REQUIRED: Final = required_columns(OrderRow)
 """The columns that a file must have."""
-
-
-class BadRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A row that cannot be taken; `row` counts behind the header, `line` lines of the file."""
-
-    row: int
-    line: int
-    code: str
-    problem: str
-
-
-class ImportReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a file: rows that were new, known already and bad, and whether the good ones are written."""
-
-    rows: int
-    created: int
-    known: int
-    bad: int
-    bad_rows: list[BadRow]
-    written: bool
-
-
-class _Undo(Exception):
-    """Rolls a transaction back that was only tried."""
-
-    def __init__(self, created: int) -> None:
-        self.created = created
-
-
-class _Bad(Exception):
-    """The row of a transaction that cannot be taken."""
-
-    def __init__(self, row: BadRow) -> None:
-        self.row = row
 
 
 async def import_orders(
@@ -130,98 +88,25 @@ async def import_orders(
     stored = await rt.db.read(lambda tx: connections.by_public_id(tx, connection_id))
     if stored is None:
         raise InvalidParameter(f"there is no connection {connection_id}")
-    layout = await asyncio.to_thread(examine, file, required=REQUIRED, known=COLUMNS, max_rows=MAX_ROWS)
-    if dry_run or all_or_nothing:
-        tried = await _Pass(rt, stored.connection, by=by, undo=True).run(file, layout)
-        if dry_run or tried.bad:
-            return tried
-    return await _Pass(rt, stored.connection, by=by, undo=False).run(file, layout)
+
+    def receiving(undo: bool) -> Receive[OrderRow]:
+        return _Orders(rt, stored.connection, by=by, undo=undo).receive
+
+    return await import_rows(rt, file, OrderRow, receiving, dry_run=dry_run, all_or_nothing=all_or_nothing)
 
 
-class _Pass:
-    """One walk through a file."""
+class _Orders:
+    """Takes the rows of one walk; codes that stood in rows of a walk that leaves nothing behind are remembered here."""
 
     def __init__(self, rt: Runtime, connection: Connection, *, by: str, undo: bool) -> None:
         self._rt = rt
         self._connection = connection
         self._by = by
         self._undo = undo
-        self._created = 0
-        self._known = 0
-        self._bad: list[BadRow] = []
-        self._bad_count = 0
         self._tried: dict[str, tuple[str, str]] = {}
 
-    async def run(self, file: IO[bytes], layout: Layout) -> ImportReport:
-        with closing(records(file, layout)) as rows:
-            while batch := list(islice(rows, BATCH)):
-                await self._batch([row for record in batch if (row := self._parsed(record)) is not None])
-        return ImportReport(
-            rows=layout.rows,
-            created=self._created,
-            known=self._known,
-            bad=self._bad_count,
-            bad_rows=sorted(self._bad, key=lambda bad: bad.row),
-            written=not self._undo,
-        )
-
-    def _parsed(self, record: Record) -> tuple[Record, OrderRow] | None:
-        try:
-            if record.problem is not None:
-                raise InvalidParameter(record.problem)
-            row = msgspec.convert(record.cells, OrderRow, strict=False)
-            if (row.period_unit is None) != (row.period_count is None):
-                raise InvalidParameter("period_unit and period_count are given together")
-        except msgspec.ValidationError as error:
-            self._refuse(BadRow(row=record.row, line=record.line, code="INVALID_BODY", problem=str(error)))
-        except DomainError as error:
-            self._refuse(_bad(record, error))
-        else:
-            return record, row
-        return None
-
-    def _refuse(self, row: BadRow) -> None:
-        self._bad_count += 1
-        if len(self._bad) < MAX_LISTED:
-            self._bad.append(row)
-
-    async def _batch(self, rows: Sequence[tuple[Record, OrderRow]]) -> None:
-        """One transaction for all rows; if one of them is bad, one for each, so that only the bad one fails."""
-        if not rows:
-            return
-        try:
-            created = await self._transact(rows)
-        except _Bad as bad:
-            if len(rows) == 1:
-                self._refuse(bad.row)
-                return
-            for row in rows:
-                await self._batch([row])
-            return
-        self._created += created
-        self._known += len(rows) - created
-
-    async def _transact(self, rows: Sequence[tuple[Record, OrderRow]]) -> int:
-        """Receive rows and say how many were new."""
-        try:
-            return await self._rt.db.write(lambda tx: self._receive_all(tx, rows))
-        except _Undo as undone:
-            return undone.created
-        except ConstraintViolated as error:  # whichever row it was: alone it will say so
-            raise _Bad(_bad(rows[0][0], OrderConflict(f"another record has this identity: {error.name}"))) from None
-
-    async def _receive_all(self, tx: Tx, rows: Sequence[tuple[Record, OrderRow]]) -> int:
-        created = 0
-        for record, row in rows:
-            try:
-                created += await self._receive(tx, row)
-            except DomainError as error:
-                raise _Bad(_bad(record, error)) from None
-        if self._undo:
-            raise _Undo(created)
-        return created
-
-    async def _receive(self, tx: Tx, row: OrderRow) -> bool:
+    async def receive(self, tx: Tx, row: OrderRow) -> bool:
+        """As `import_rows` wants it."""
         order = await orders.find(tx, self._connection.id, row.order_id)
         is_new = order is None or await orders.find_line(tx, order.id, row.line) is None
         if row.license_code is not None:
@@ -269,10 +154,6 @@ class _Pass:
         service = IntoService()
         service.put(loaded, decision, calendar=self._connection.calendar, actor=self._by)
         await service.store(tx)
-
-
-def _bad(record: Record, error: DomainError) -> BadRow:
-    return BadRow(row=record.row, line=record.line, code=error.code, problem=error.message)
 
 
 def _facts(row: OrderRow) -> OrderFacts:

@@ -137,7 +137,7 @@ async def store(tx: Tx, cases: Sequence[StoredCase], events: Sequence[CaseEvent]
     """Write stepped cases, each against the version that it carries, and the events that moved them."""
     changes = ", ".join(f"{name} = ${number}" for number, name in enumerate(_COLUMNS, start=3))
     await tx.many(
-        f"UPDATE supervision_cases SET {changes}, version = version + 1 WHERE id = $1 AND version = $2",
+        f"UPDATE supervision_cases SET {changes}, version = version + 1, wake_at = NULL WHERE id = $1 AND version = $2",
         [(case.id, case.version, *_values(case.state), case.flow.value, case.due_at) for case in cases],
     )
     await tx.many(

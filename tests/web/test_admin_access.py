@@ -106,6 +106,19 @@ ROUTES: dict[tuple[str, str], str] = {
     ("PATCH", "/alert-channels/{channel_id:str}"): OWNER,
     ("POST", "/alert-channels/{channel_id:str}/test"): OPERATOR,
     ("DELETE", "/alert-channels/{channel_id:str}"): OWNER,
+    ("GET", "/settlement/lines"): READER,
+    ("GET", "/settlement/totals"): READER,
+    ("PUT", "/settlement/lines/{line_ref:str}/price"): OPERATOR,
+    ("POST", "/settlement/transactions"): OPERATOR,
+    ("GET", "/settlement/transactions"): READER,
+    ("GET", "/exports/settlement"): READER,
+    ("POST", "/imports/transactions"): OPERATOR,
+    ("PUT", "/products/{product_id:str}/sales-model"): OWNER,
+    ("POST", "/agreements"): OWNER,
+    ("GET", "/agreements"): READER,
+    ("POST", "/agreement-acceptances"): OPERATOR,
+    ("GET", "/agreement-acceptances"): READER,
+    ("GET", "/supervision-due"): READER,
 }
 RANK = [READER, OPERATOR, OWNER]
 MISSING = "x" * 3 + "_" + "0" * 26
@@ -178,6 +191,8 @@ BODIES: dict[str, dict[str, object]] = {
     "/delisting-guard/{connection_id:str}/failed-orders": {"month": "2026-11", "failed_orders": 5},
     "/delisting-guard/{connection_id:str}/on-sale": {"on_sale": "yes"},
     "/alert-channels/{channel_id:str}": {"least_level": "critical"},
+    "/settlement/lines/{line_ref:str}/price": {**WHY, "currency": "CNY", "price": 100},
+    "/products/{product_id:str}/sales-model": {**WHY, "sales_model": "joint"},
 }
 """A body that is right, for each route about one record that takes one."""
 
@@ -220,6 +235,7 @@ async def records(site: Site) -> dict[str, str]:
         "our_id": order["id"],
         "license_id": order["lines"][0]["license"],
         "case_id": order["lines"][0]["case"],
+        "line_ref": order["lines"][0]["id"],
         "credential_id": credential["id"],
         "token_id": token["id"],
         "buyer_id": buyer["id"],

@@ -6,7 +6,7 @@ import io
 import pytest
 
 from licensesvc.services.csvfiles import BOM
-from licensesvc.services.import_orders import MAX_BYTES
+from licensesvc.services.import_rows import MAX_BYTES
 from licensesvc.web.admin import files
 from tests.support_web import Site, make_catalog, make_order
 

@@ -15,14 +15,18 @@ from litestar.response import Stream
 
 from licensesvc.domain.instants import rfc3339
 from licensesvc.services import csvfiles
-from licensesvc.services.import_orders import MAX_BYTES, ImportReport, import_orders
+from licensesvc.services.import_orders import import_orders
+from licensesvc.services.import_rows import MAX_BYTES, ImportReport
+from licensesvc.services.import_transactions import import_transactions
 from licensesvc.services.runtime import Runtime
-from licensesvc.storage import licenses, orders, supervision
+from licensesvc.storage import licenses, money, orders, supervision
 from licensesvc.storage.port import Database, Tx
+from licensesvc.storage.where import EVERYTHING
 from licensesvc.web.admin.access import OPERATOR, READER
 from licensesvc.web.admin.case_views import CaseView, case_views
 from licensesvc.web.admin.licenses import LicenseView, license_views
 from licensesvc.web.admin.orders import OrderDetail, order_details
+from licensesvc.web.admin.settlement import LineView, MonthOrNone, line_view
 from licensesvc.web.problems import Refusal, problems
 
 PAGE: Final = 500
@@ -78,6 +82,36 @@ async def add_orders(
         )
 
 
+@post(
+    "/imports/transactions",
+    opt=OPERATOR,
+    operation_id="importTransactions",
+    operation_class=_ImportOperation,
+    request_max_body_size=MAX_BYTES,
+    status_code=200,
+    responses=problems("UNSUPPORTED_MEDIA_TYPE", "BODY_TOO_LARGE", "INVALID_PARAMETER"),
+)
+async def add_transactions(
+    request: Request[Any, Any, Any],
+    connection: Annotated[
+        str,
+        QueryParameter(max_length=40, pattern=r"^con_[0-9a-z]{26}$(?!\n)", description="Whose list, by our id."),
+    ],
+    dry_run: Annotated[bool, QueryParameter(description="Report what would happen and write nothing.")],
+    runtime: NamedDependency[Runtime],
+    all_or_nothing: Annotated[bool, QueryParameter(description="Write only if no row is bad.")] = False,
+) -> ImportReport:
+    """Import the marketplace's transaction list: prices, payments, refunds. The same file again changes nothing."""
+    if request.content_type[0] != csvfiles.MEDIA_TYPE:
+        raise Refusal("UNSUPPORTED_MEDIA_TYPE", "the body must be text/csv")
+    with tempfile.SpooledTemporaryFile(max_size=IN_MEMORY) as file:
+        async for chunk in request.stream():
+            file.write(chunk)
+        return await import_transactions(
+            runtime, file, connection, by=request.user.name, dry_run=dry_run, all_or_nothing=all_or_nothing
+        )
+
+
 @get(
     "/exports/licenses", opt=READER, operation_id="exportLicenses", media_type=csvfiles.MEDIA_TYPE, responses=problems()
 )
@@ -114,6 +148,24 @@ async def export_cases(runtime: NamedDependency[Runtime]) -> Stream:
         return [(case.id, [msgspec.structs.astuple(view)]) for case, view in zip(records, views, strict=True)]
 
     return await _file(runtime, "cases", CaseView.__struct_fields__, fetch)
+
+
+@get(
+    "/exports/settlement",
+    opt=READER,
+    operation_id="exportSettlement",
+    media_type=csvfiles.MEDIA_TYPE,
+    responses=problems(),
+)
+async def export_settlement(runtime: NamedDependency[Runtime], month: MonthOrNone = None) -> Stream:
+    """Export order lines with their money as CSV, all of them or those billed in one month; amounts are hundredths."""
+    where = EVERYTHING.given("c.settlement_month = {}", month)
+
+    async def fetch(tx: Tx, after: int) -> Rows:
+        lines = await money.settlement(tx, after=after, limit=PAGE, where=where)
+        return [(line.id, [msgspec.structs.astuple(line_view(line))]) for line in lines]
+
+    return await _file(runtime, "settlement", LineView.__struct_fields__, fetch)
 
 
 def _order_rows(order: OrderDetail) -> list[Sequence[object]]:
@@ -156,4 +208,4 @@ async def _pages(
         page = await db.read(lambda tx, after=after: fetch(tx, after))  # type: ignore[misc]
 
 
-ROUTES: Final = (add_orders, export_licenses, export_orders, export_cases)
+ROUTES: Final = (add_orders, add_transactions, export_licenses, export_orders, export_cases, export_settlement)

@@ -3,6 +3,7 @@
 from litestar import Router
 
 from licensesvc.web.admin import (
+    agreements,
     alert_channels,
     alerts,
     audit,
@@ -10,6 +11,7 @@ from licensesvc.web.admin import (
     catalog,
     connections,
     credentials,
+    deadlines,
     delisting,
     files,
     keys,
@@ -21,6 +23,7 @@ from licensesvc.web.admin import (
     proofs,
     reconciliation,
     restarts,
+    settlement,
     standards,
     statistics,
     supervision,
@@ -62,6 +65,9 @@ def admin_router() -> Router:
             *delisting.ROUTES,
             *alerts.ROUTES,
             *alert_channels.ROUTES,
+            *settlement.ROUTES,
+            *agreements.ROUTES,
+            *deadlines.ROUTES,
         ],
         guards=[authenticated],
         request_class=JSONRequest,

@@ -1,4 +1,0 @@
--- compatible-from: 1
--- Reserved.
-
-SELECT 1;
