@@ -58,7 +58,7 @@ TABLE: Final[Mapping[str, Kind]] = {
     "NOT_A_SELLER": Kind(HTTPStatus.FORBIDDEN, "Only for the seller"),
     "NOT_ISSUABLE": Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "No license can be issued for this"),
     "ILLEGAL_TRANSITION": Kind(HTTPStatus.CONFLICT, "Not in this state"),
-    "MARKETPLACE_AWAY": Kind(HTTPStatus.SERVICE_UNAVAILABLE, "The marketplace does not answer"),
+    "MARKETPLACE_AWAY": Kind(HTTPStatus.FAILED_DEPENDENCY, "The marketplace does not answer"),
     "RATE_LIMITED": Kind(HTTPStatus.TOO_MANY_REQUESTS, "Too many attempts"),
     # what the edge refuses
     "MALFORMED_REQUEST": Kind(HTTPStatus.BAD_REQUEST, "The request is malformed"),

@@ -6,6 +6,7 @@ import pytest
 
 from licensesvc.domain.instants import DAY, MINUTE
 from licensesvc.domain.product import DeliveryKind
+from licensesvc.services.relay import REFUSED_KEPT_FOR
 from licensesvc.storage.credentials import Scope
 from tests.support_edges import change, open_shop
 from tests.support_relay import ACTIVATE, ACTIVATE_ALL, EXPIRES, QUERY, QUERY_ALL, Code
@@ -219,6 +220,17 @@ async def test_a_sellers_own_credential_learns_codes_of_every_mapped_product(rig
     rig.market.codes |= {"PL1": Code("CS1"), "PL2": Code("CS2", product_id="OFFI999")}
 
     assert [await rig.activate("PL1", pair=seller), await rig.activate("PL2", pair=seller)] == [OK, UNKNOWN]
+
+
+async def test_a_program_in_a_loop_is_refused_without_a_call_for_each(rig):
+    await rig.sell()
+    rig.market.codes["PL1"].status = "RELEASED"
+    assert {await rig.activate() for _ in range(5)} == {ILLEGAL}
+    assert rig.market.paths() == [ACTIVATE, QUERY]
+
+    rig.clock.now += REFUSED_KEPT_FOR
+    rig.market.codes["PL1"].status = None
+    assert await rig.activate() == OK
 
 
 # --- strangers, crowds and the unlucky ---

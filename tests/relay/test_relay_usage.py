@@ -149,6 +149,7 @@ async def test_after_an_unknown_outcome_everything_is_told_again(alive, mishap):
     alive.market.mishap = mishap
     await report(alive)
     assert await waiting(alive) == 1
+    assert await alive.rows("SELECT outcome FROM messages") == [("MarketplaceAway",)]
     alive.market.mishap = None
     await report(alive, later=HOUR)
 
