@@ -238,7 +238,7 @@ async def open_observed_app(rt: Runtime, settings: Settings, metrics: Metrics) -
     readiness = create_readiness(rt, settings)
     tracing = _open_tracing(settings)
     app = create_app(rt, settings, readiness=readiness, tracing=tracing)
-    observed = Observed(app, metrics, logs.access_logger(settings.log_level))
+    observed = Observed(app, metrics, logs.AccessLog(settings.log_level))
     traced: ASGIApp = observed
     if tracing:
         from licensesvc.web.traced import Traced  # noqa: PLC0415 - an extra
