@@ -260,7 +260,7 @@ async def begin(rt: Runtime) -> tuple[ForwardedFor, OutboxWorker, AsyncExitStack
     client = await life.enter_async_context(MarketplaceClient(TLS))
     gate = SoftwareGate(rt)
     limiter = Limiter(rt, limits(unknown_codes=60, bad_tokens=20, seats_given_back=1_000))
-    desk = await life.enter_async_context(RelayDesk(rt, RelayCalls(rt, client), limiter))
+    desk = await life.enter_async_context(RelayDesk(rt, RelayCalls(rt, client, window_s=0.2), limiter))
     await gate.load()
     await resume_reports(rt)
     app = Litestar(compatible_routes(rt, gate, limiter, desk), openapi_config=None, logging_config=None)
