@@ -31,7 +31,7 @@ from licensesvc.storage.port import StorageError, Tx
 from licensesvc.storage.reconciliation import Candidate, Run, Stage
 
 EVERY_S: Final = 60.0
-"""How often the server looks whether a night begins or goes on."""
+"""How often the server looks whether a night begins or goes on; also how long after its start it looks first."""
 LEASE: Final = 3 * MINUTE
 """Milliseconds after which another process takes over from one that does not go on."""
 RECOVERY: Final = 15 * MINUTE
@@ -87,11 +87,11 @@ class Reconciler:
     async def run(self) -> None:
         """Look until cancelled; a database that is away is asked again."""
         while True:
+            await self._sleep(EVERY_S)
             try:
                 await self.look()
             except* StorageError as lost:
                 _log.warning("reconciliation_waits_for_database", error=str(lost.exceptions[0]))
-            await self._sleep(EVERY_S)
 
     async def look(self) -> None:
         """Begin the nights that are due, and go on with those under way."""
