@@ -196,5 +196,30 @@ async def test_a_call_of_ours_is_kept_masked_whether_it_succeeds_or_fails(shop):
     assert await rows(shop.rt, "messages") == [2]
 
 
+@pytest.mark.parametrize(
+    ("search", "index"),
+    [
+        ({"states": (MessageState.FAILED,)}, "messages_not_succeeded"),
+        ({"states": (MessageState.FAILED, MessageState.IN_PROGRESS)}, "messages_not_succeeded"),
+        ({"order_id": "CS1"}, "messages_by_order"),
+        ({"license": "lic_1"}, "sqlite_autoindex_licenses_1"),
+    ],
+)
+async def test_what_operators_look_for_is_found_by_an_index(shop, search, index):
+    if shop.rt.db.engine == "postgres":
+        pytest.skip("its planner decides by the number of rows")
+    where = MessageSearch(**search).where()
+    plan = await shop.rt.db.read(
+        lambda tx: tx.all(
+            f"EXPLAIN QUERY PLAN SELECT m.id FROM messages m WHERE m.id > $1{where.sql(3)} ORDER BY m.id LIMIT $2",
+            0,
+            9,
+            *where.values,
+        )
+    )
+
+    assert index in " ".join(row["detail"] for row in plan)
+
+
 async def test_no_condition_is_every_message():
     assert MessageSearch().where() == EVERYTHING
