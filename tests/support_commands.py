@@ -151,7 +151,7 @@ TABLE: Mapping[str, Runs | Named | Elsewhere] = {
     'licensesvc outbox retry ITEM_ID --reason "AK/SK corrected"': RETRIED,
     'licensesvc outbox retry ITEM_ID --reason "…"': RETRIED,
     "licensesvc reconcile": Runs(),
-    "licensesvc reconcile --now": COMPARED,
+    "licensesvc reconcile --now": Runs(),
     'licensesvc reconcile --repair FINDING_ID --reason "refund seen in the seller center"': COMPARED,
     'licensesvc reconcile --dismiss FINDING_ID --reason "quantity agreed with the buyer"': COMPARED,
     'licensesvc reconcile --repair FINDING_ID --reason "…"': COMPARED,

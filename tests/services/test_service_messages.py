@@ -211,7 +211,7 @@ async def test_what_operators_look_for_is_found_by_an_index(shop, search, index)
     where = MessageSearch(**search).where()
     plan = await shop.rt.db.read(
         lambda tx: tx.all(
-            f"EXPLAIN QUERY PLAN SELECT m.id FROM messages m WHERE m.id > $1{where.sql(3)} ORDER BY m.id LIMIT $2",
+            f"EXPLAIN QUERY PLAN SELECT m.id FROM messages m WHERE m.id > $1{where.sql(3)} ORDER BY m.id LIMIT $2",  # noqa: S608
             0,
             9,
             *where.values,
