@@ -20,7 +20,7 @@ MASK: Final = "***"
 
 _SECRET_NAMES: Final = re.compile(
     r"secret|password|passphrase|authorization|cookie|auth_?token|access_?key|(?:callback|private|signing|vault)_?key"
-    r"|fingerprint|nonce|^code$|license_?code|signature|body-sign|dsn|database_url|smtp_url|e?mail|mobile|phone|real_?name",
+    r"|fingerprint|identification_?code|nonce|^code$|license_?code|signature|body-sign|dsn|database_url|smtp_url|e?mail|mobile|phone|real_?name",
     re.IGNORECASE,
 )
 _SECRET_TEXTS: Final = re.compile(

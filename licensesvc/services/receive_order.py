@@ -195,6 +195,10 @@ async def _line(
             terms=terms,
         )
         return msgspec.structs.replace(line, id=await orders.insert_line(tx, line, now)), product
+    if (
+        known.instance_id is not None
+    ):  # getLicense was answered: that answer stays, whatever a repeat tells of the device
+        facts = msgspec.structs.replace(facts, identification_code=None)
     line = msgspec.structs.replace(
         known,
         instance_id=known.instance_id or await _instance_id(tx, facts.instance_id, known.public_id),

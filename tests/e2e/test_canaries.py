@@ -169,6 +169,7 @@ def use(house: House, data: Path) -> None:
     canaries |= {"software's access key": pair["access_key"], "software's secret key": pair["secret_key"]}
     door = f"/callbacks/{connection['id']}"
     stamp = time.strftime("%Y%m%d%H%M%S", time.gmtime()) + "000"
+    device = {"name": "identificationCode", "value": canaries["fingerprint, hex"]}
     call = {
         "activity": "getLicense",
         "businessId": "b1",
@@ -179,6 +180,7 @@ def use(house: House, data: Path) -> None:
         "timeStamp": stamp,
         "email": canaries["mail address, tagged"],
         "mobilePhone": canaries["mobile number"],
+        "saasExtendParams": base64.b64encode(quote(json.dumps([device])).encode()).decode(),
     }
     token = signature_v1.auth_token(call.items(), key)
     delivered = house.send("GET", f"{door}?{urlencode({**call, 'authToken': token})}")
@@ -308,6 +310,7 @@ def test_the_last_net_masks_a_secret_that_reached_a_record(name: str):
         assert found(str(logs.redact(None, "info", record)), {name: canary}) == []
     for field in (
         "fingerprint",
+        "identification_code",
         "secret_key",
         "api_secret",
         "password",

@@ -1,6 +1,9 @@
 """An order becomes one line, one case and one license, whoever tells of it, however often (spec §§1.6, 2.2, 2.5)."""
 
 import asyncio
+import base64
+import json
+from urllib.parse import quote
 
 import pytest
 
@@ -61,8 +64,6 @@ class Marketplace:
         }
 
     async def order_query(self, _account, _order_id, _line_id, _now) -> OrderInfo:
-        import json
-
         self.calls += 1
         return parse_order_answer(json.dumps({"resultCode": "MKT.0000", "orderInfo": self.order}).encode())
 
@@ -168,6 +169,37 @@ async def test_the_delivered_document_stays_when_facts_change(rt):
 
     assert await ask_for(shop) == answer
     assert answer.license.startswith("eyJ")
+
+
+def device(code):
+    return base64.b64encode(quote(f'[{{"name":"identificationCode","value":"{code}"}}]').encode()).decode()
+
+
+def claims(document):
+    part = document.split(".")[1]
+    return json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["getLicense first", "order/query first"])
+async def test_the_delivered_document_names_the_device_of_the_order_and_stays(rt, known):
+    shop = await open_shop(rt, license_field=LicenseField.DOCUMENT)
+    if known:
+        await query(shop, Marketplace())
+
+    answer = await ask_for(shop, saas_extend_params=device("HW-1"))
+
+    assert claims(answer.license)["identification_code"] == "HW-1"
+    await query(shop, Marketplace(expireTime="20281231235959"))
+    for told in (device("HW-1"), device("HW-2"), None):
+        assert await ask_for(shop, saas_extend_params=told) == answer
+
+
+async def test_a_device_that_a_repeat_tells_first_does_not_change_what_was_delivered(rt):
+    shop = await open_shop(rt, license_field=LicenseField.DOCUMENT)
+    answer = await ask_for(shop)
+
+    assert await ask_for(shop, saas_extend_params=device("HW-1")) == answer
+    assert "identification_code" not in claims(answer.license)
 
 
 async def test_answering_getlicense_is_the_delivery(shop):

@@ -5,14 +5,19 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
+from licensesvc.domain.connection import UnknownCodes
 from licensesvc.domain.instants import DAY, SECOND, PeriodUnit, add_period
 from licensesvc.domain.license import ExpirySource
 from licensesvc.domain.order import OrderFacts, OrderType
 from licensesvc.domain.policy import Period, Term
+from licensesvc.domain.product import DeliveryKind
+from licensesvc.marketplace.huawei.wire import SignatureRefused
 from licensesvc.services.activate import activate
 from licensesvc.services.audit_database import audit_database
 from licensesvc.services.issue_license import code_index
+from licensesvc.services.receive_call import receive_call
 from licensesvc.services.receive_order import receive_line
 from licensesvc.services.seats import take_seat
 from licensesvc.storage import licenses, postgres
@@ -20,6 +25,7 @@ from licensesvc.storage.port import Deadlocked
 from tests.services.test_service_activation import activated, activation
 from tests.services.test_service_orders import ask_for
 from tests.support_edges import open_shop, rows
+from tests.support_events import CALLS, CODE, renewal
 from tests.support_storage import execute_once, open_at
 
 
@@ -155,3 +161,60 @@ async def test_a_new_order_that_both_hear_of_at_once_is_one_order(shops, with_bu
 
     assert await rows(shops[0].rt, "orders", "order_lines", "supervision_cases", "licenses") == [40] * 4
     assert await rows(shops[0].rt, "buyers") == [40 if with_buyer else 0]
+
+
+@pytest.fixture
+async def license_2_0(rt, elsewhere):
+    """A license of License 2.0 as two processes see it."""
+    shop = await open_shop(rt, kind=DeliveryKind.LICENSE_2_0)
+    await shop.sell(code=CODE)
+    return [shop, elsewhere(shop)]
+
+
+def called(shop, what, nonce=None):
+    return receive_call(shop.rt, shop.connection, what, nonce=nonce, by=shop.connection.public_id, source="callback")
+
+
+async def test_a_nonce_used_in_one_process_is_used_in_the_other(license_2_0):
+    here, there = license_2_0
+    what = CALLS["R1"][1]
+
+    await called(here, what, "nonce1")
+    with pytest.raises(SignatureRefused, match="used before"):
+        await called(there, what, "nonce1")
+    counted = await outcomes(called(license_2_0[n % 2], what, f"nonce{n // 8}") for n in range(16, 96))
+    assert counted == {"ok": 10, "SignatureRefused": 70}
+    assert await rows(here.rt, "license_calls", "nonces") == [1, 11]
+
+
+@pytest.mark.parametrize("words", ["R1", "R1 R2", "R1 U1", "REFUND", "R1 R2 U1 U2 REFUND"])
+async def test_repeats_in_both_processes_have_one_effect_each(license_2_0, deadlocks, words):
+    calls = [CALLS[word][1] for word in words.split()]
+
+    counted = await outcomes(
+        called(license_2_0[n % 2], calls[n % len(calls)], f"nonce{n}") for n in range(12 * len(calls))
+    )
+
+    assert counted.keys() <= {"ok", "InProgress"}
+    assert counted["ok"] >= len(calls)
+    rt = license_2_0[0].rt
+    assert await rows(rt, "license_calls") == [len(calls)]
+    events = await rt.db.read(lambda tx: tx.all("SELECT kind FROM audit_events WHERE kind LIKE 'license.re%'"))
+    assert len(events) == len(calls)
+    assert deadlocks == []
+    assert (await audit_database(rt)).clean
+
+
+async def test_a_code_that_both_learn_at_once_is_one_license(rt, elsewhere):
+    shop = await open_shop(rt, kind=DeliveryKind.LICENSE_2_0)
+    learns = replace(shop, connection=structs.replace(shop.connection, unknown_codes=UnknownCodes.LEARN))
+    shops = [learns, elsewhere(learns)]
+
+    for n in range(15):
+        what = renewal("CS2701010000AAAAA", 2028, code=f"PL{n}")
+        counted = await outcomes(called(shops[turn % 2], what) for turn in range(4))
+        assert counted["ok"] >= 3
+        assert counted.keys() <= {"ok", "InProgress"}
+
+    assert await rows(rt, "orders", "licenses", "license_calls") == [15] * 3
+    assert (await audit_database(rt)).clean

@@ -4,7 +4,6 @@ In: peeling the layers off, however many a sender has put around, and the one va
 """
 
 import base64
-import binascii
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -56,7 +55,7 @@ def _peeled(text: str) -> str:
             return unquote(text, errors="strict")
         padded = text.translate(_URL_SAFE).rstrip("=")
         return base64.b64decode(padded + "=" * (-len(padded) % 4), validate=True).decode()
-    except (binascii.Error, UnicodeError):
+    except ValueError:  # base64, UTF-8 or ASCII
         raise InvalidParameter(_REFUSAL) from None
 
 

@@ -26,7 +26,10 @@ from licensesvc.web.problems import problems
 
 
 class LicenseView(msgspec.Struct, frozen=True, kw_only=True):
-    """A license; `status` follows from the stored `state` and the time, `code_hint` is all that is shown of the code."""
+    """A license; `status` follows from the stored `state` and the time, `code_hint` is all that is shown of the code.
+
+    `freeze_unheeded_at` is when the marketplace asked to freeze it although its end lay ahead.
+    """
 
     id: str
     connection: str
@@ -45,6 +48,7 @@ class LicenseView(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: Time | None
     expiry_source: ExpirySource
     frozen_at: Time | None
+    freeze_unheeded_at: Time | None
     suspended_at: Time | None
     last_seen_at: Time | None
     version: int
@@ -89,6 +93,7 @@ async def license_views(tx: Tx, records: Sequence[LoadedLicense], now: Instant) 
             expires_at=time_or_none(loaded.view.expires_at),
             expiry_source=loaded.view.expiry_source,
             frozen_at=time_or_none(loaded.view.frozen_at),
+            freeze_unheeded_at=time_or_none(loaded.view.freeze_unheeded_at),
             suspended_at=time_or_none(loaded.view.suspended_at),
             last_seen_at=time_or_none(loaded.last_seen_at),
             version=loaded.view.version,
