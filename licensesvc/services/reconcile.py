@@ -105,17 +105,22 @@ class Reconciler:
     async def _night(self, connection: Connection, begins_at: int) -> None:
         spread = int.from_bytes(hashlib.sha256(connection.public_id.encode()).digest()[:2])
         night = night_of(self.rt.clock(), connection.calendar, begins_at, spread)
-        if night is not None:
-            await self.rt.db.write(
-                lambda tx: reconciliation.begin(tx, connection.id, night, self.rt.clock(), again=False)
-            )
+        run = await self.rt.db.read(lambda tx: reconciliation.run_of(tx, connection.id))
+        if run is None or run.finished_at is not None:
+            if night is None or (run is not None and run.night == night):
+                return  # looked at every minute: nothing is written where nothing begins
+            await self._begin(connection, night, again=False)
         await self.work(connection, EVERY_S)
 
     async def begin_now(self, connection: Connection) -> None:
         """Begin a comparison whatever the time is, unless one is under way."""
         night = night_of(self.rt.clock(), connection.calendar, 0, 0)
         assert night is not None
-        await self.rt.db.write(lambda tx: reconciliation.begin(tx, connection.id, night, self.rt.clock(), again=True))
+        await self._begin(connection, night, again=True)
+
+    async def _begin(self, connection: Connection, night: str, *, again: bool) -> None:
+        now = self.rt.clock()
+        await self.rt.db.write(lambda tx: reconciliation.begin(tx, connection.id, night, now, again=again))
 
     async def work(self, connection: Connection, seconds: float, *, eager: bool = False) -> Run | None:
         """Go on with the night of a connection for about so many seconds, if nobody else does; return how far it is.

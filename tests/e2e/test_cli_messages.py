@@ -14,6 +14,12 @@ from tests.support_edges import change, open_shop
 WHY = ("--reason", "ticket")
 
 
+@pytest.fixture(autouse=True)
+def brisk(monkeypatch):
+    """Nobody waits for the pace of the night."""
+    monkeypatch.setenv("LICENSESVC_RECONCILE_PER_MINUTE", "6000")
+
+
 @pytest.fixture
 def filled(data):
     """A shop with failed messages, work that was given up, and a marketplace that nobody answers for."""

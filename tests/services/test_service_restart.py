@@ -115,22 +115,20 @@ async def test_a_notification_queues_its_question_without_spending_a_nonce(shop)
     assert await rows(shop.rt, "orders", "nonces") == [1, 0]
 
 
-@pytest.mark.parametrize(
-    ("changes", "why"),
-    [
-        ({"authenticated_at": None}, "did not prove"),
-        ({"purpose": "test", "raw": GET_LICENSE}, "test call"),
-        ({"raw": None}, "was not kept"),
-    ],
-    ids=["unproven", "test", "not kept"],
-)
-async def test_what_was_not_made_to_be_repeated_never_is(shop, changes, why):
-    message = await keep(shop, **changes)
-    marketplace = Silent(ZeroDivisionError())
+NEVER = [
+    ({"authenticated_at": None}, "did not prove"),
+    ({"purpose": "test", "raw": GET_LICENSE}, "test call"),
+    ({"raw": None}, "was not kept"),
+]
 
-    for wish in (WISH, RestartWish(reason="r", without_asking=True, even_if_overtaken=True)):
-        with pytest.raises(NotRestartable, match=why):
-            await restarter(shop, marketplace).restart(message.public_id, wish, by="li")
+
+async def test_what_was_not_made_to_be_repeated_never_is(shop):
+    marketplace = Silent(ZeroDivisionError())
+    for changes, why in NEVER:
+        message = await keep(shop, **changes)
+        for wish in (WISH, RestartWish(reason="r", without_asking=True, even_if_overtaken=True)):
+            with pytest.raises(NotRestartable, match=why):
+                await restarter(shop, marketplace).restart(message.public_id, wish, by="li")
 
     assert marketplace.calls == 0
     assert await rows(shop.rt, *EFFECTS) == [0, 0, 0, 0]
@@ -167,32 +165,32 @@ async def test_a_message_that_a_lost_vault_key_sealed_is_refused_in_words(shop, 
         await restarter(shop).restart(moved.public_id, WISH, by="li")
 
 
-@pytest.mark.parametrize(
-    ("answer", "error"),
-    [
-        (Silent(MarketplaceUnreachable("time-out")), MarketplaceNotAsked),
-        (Silent(MalformedAnswer("no JSON")), MarketplaceNotAsked),
-        (Silent(MarketplaceRefusal("MKT.0999", "internal")), MarketplaceNotAsked),
-        (Silent(MarketplaceRefusal("MKT.0150", "Illegal operation")), NotRestartable),
-        (Silent(MarketplaceRefusal("CBC.0150", "Illegal operation")), NotRestartable),
-        (Marketplace(order_type="UNSUBSCRIBE"), NotRestartable),
-    ],
-    ids=["unreachable", "malformed", "refused", "unknown", "unknown, older", "cancelled"],
-)
-async def test_a_purchase_needs_the_marketplaces_word_or_an_operators(shop, answer, error):
-    failed, before = await keep(shop, raw=GET_LICENSE), answer.calls
+UNWILLING = [
+    (Silent(MarketplaceUnreachable("time-out")), MarketplaceNotAsked),
+    (Silent(MalformedAnswer("no JSON")), MarketplaceNotAsked),
+    (Silent(MarketplaceRefusal("MKT.0999", "internal")), MarketplaceNotAsked),
+    (Silent(MarketplaceRefusal("MKT.0150", "Illegal operation")), NotRestartable),
+    (Silent(MarketplaceRefusal("CBC.0150", "Illegal operation")), NotRestartable),
+    (Marketplace(order_type="UNSUBSCRIBE"), NotRestartable),
+]
 
-    with pytest.raises(error):
-        await restarter(shop, answer).restart(failed.public_id, WISH, by="li")
-    assert await rows(shop.rt, *EFFECTS) == [0, 0, 0, 0]
-    assert await audited(shop.rt, "message.restart_begun") == []
-    assert answer.calls == before + 1
 
-    await restarter(shop, answer).restart(failed.public_id, RestartWish(reason="r", without_asking=True), by="li")
+async def test_a_purchase_needs_the_marketplaces_word_or_an_operators(shop):
+    for number, (answer, error) in enumerate(UNWILLING):
+        content = GET_LICENSE.replace(b"CS1", b"CS%d" % number)
+        failed, before = await keep(shop, order_id=f"CS{number}", raw=content), answer.calls
 
-    assert answer.calls == before + 1
-    assert await rows(shop.rt, *EFFECTS) == [1, 1, 1, 1]
-    assert [event[2]["asked"] for event in await audited(shop.rt, "message.restart_begun")] == [0]
+        with pytest.raises(error):
+            await restarter(shop, answer).restart(failed.public_id, WISH, by="li")
+        assert await rows(shop.rt, *EFFECTS) == [number] * 4
+        assert len(await audited(shop.rt, "message.restart_begun")) == number
+        assert answer.calls == before + 1
+
+        await restarter(shop, answer).restart(failed.public_id, RestartWish(reason="r", without_asking=True), by="li")
+
+        assert answer.calls == before + 1
+        assert await rows(shop.rt, *EFFECTS) == [number + 1] * 4
+        assert [event[2]["asked"] for event in await audited(shop.rt, "message.restart_begun")] == [0] * (number + 1)
 
 
 async def test_without_access_to_the_open_api_nobody_is_asked(shop):
@@ -374,12 +372,13 @@ async def test_of_two_operators_one_retries(shop):
     assert sum(isinstance(one, NotRestartable) for one in done) == 3
 
 
-@pytest.mark.parametrize(
-    "name", ["obx_" + "9" * 26, "obx_" + "0" * 26, "msg_" + "0" * 25 + "1", "obx_1", f"obx_0000000{2**63 - 1}", ""]
-)
-async def test_names_of_no_work_are_not_found(shop, name):
-    with pytest.raises(NotFound):
-        await shop.rt.db.write(lambda tx: retry_outbox.retry(tx, shop.rt, name, "x", by="li"))
+NO_WORK = ["obx_" + "9" * 26, "obx_" + "0" * 26, "msg_" + "0" * 25 + "1", "obx_1", f"obx_0000000{2**63 - 1}", ""]
+
+
+async def test_names_of_no_work_are_not_found(shop):
+    for name in NO_WORK:
+        with pytest.raises(NotFound):
+            await shop.rt.db.write(lambda tx, name=name: retry_outbox.retry(tx, shop.rt, name, "x", by="li"))
 
 
 async def test_many_are_restarted_in_the_order_in_which_they_came(shop):
@@ -441,20 +440,19 @@ async def test_many_take_no_longer_than_their_time(shop, monkeypatch):
     assert (done.items, done.left, done.stopped) == ([], list(ids), "time")
 
 
-@pytest.mark.parametrize(
-    "wish",
-    [
-        {},
-        {"ids": ("msg_" + "0" * 26,), "filter": Undone()},
-        {"filter": Undone(state=MessageState.SUCCEEDED)},
-        {"filter": Undone(since="yesterday")},
-        {"filter": Undone(), "after": "msg_" + "0" * 26},
-    ],
-    ids=["nothing", "both", "what succeeded", "no time", "behind nothing"],
-)
-async def test_a_wish_that_means_nothing_is_refused(shop, wish):
-    with pytest.raises(InvalidParameter):
-        await restart_many(restarter(shop), RestartMany(reason="r", **wish), by="li")
+SENSELESS = [
+    {},
+    {"ids": ("msg_" + "0" * 26,), "filter": Undone()},
+    {"filter": Undone(state=MessageState.SUCCEEDED)},
+    {"filter": Undone(since="yesterday")},
+    {"filter": Undone(), "after": "msg_" + "0" * 26},
+]
+
+
+async def test_a_wish_that_means_nothing_is_refused(shop):
+    for wish in SENSELESS:
+        with pytest.raises(InvalidParameter):
+            await restart_many(restarter(shop), RestartMany(reason="r", **wish), by="li")
 
 
 async def test_a_restart_while_the_database_fails_is_answered_like_a_live_call(shop):
