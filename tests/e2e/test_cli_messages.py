@@ -8,7 +8,8 @@ from licensesvc.app import create_app, open_runtime
 from licensesvc.cli import messages as commands
 from licensesvc.settings import Settings
 from tests.services.test_service_messages import keep
-from tests.services.test_service_restart import GET_LICENSE, given_up
+from tests.services.test_service_restart import GET_LICENSE
+from tests.services.test_service_restart_many import given_up
 from tests.support_edges import change, open_shop
 
 WHY = ("--reason", "ticket")

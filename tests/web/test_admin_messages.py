@@ -15,7 +15,8 @@ from licensesvc.services.restart_many import MOST
 from licensesvc.storage import reconciliation
 from licensesvc.web.admin.access import CONTROL
 from tests.services.test_service_messages import keep
-from tests.services.test_service_restart import GET_LICENSE, NOTIFY, given_up
+from tests.services.test_service_restart import GET_LICENSE, NOTIFY
+from tests.services.test_service_restart_many import given_up
 from tests.support_edges import Shop, ask, change, get_license_target, notification, notify_target, open_shop, rows
 from tests.support_web import Site, make_app, started
 
