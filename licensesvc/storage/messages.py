@@ -16,17 +16,17 @@ UNAUTHENTICATED_KEPT = 1_000
 NEWEST_FIRST: Final = 2**63 - 1
 """Where a list of messages begins that starts with the newest."""
 
-_UNDONE: Final = f"m.outcome NOT IN {SUCCEEDED_OUTCOMES}"  # word for word as in the partial index
+NOT_SUCCEEDED: Final = f"m.outcome NOT IN {SUCCEEDED_OUTCOMES}"  # word for word as in the partial index
 _LATER: Final = (
     "EXISTS (SELECT 1 FROM messages n WHERE n.order_id = m.order_id AND n.id > m.id"
     " AND n.connection_id = m.connection_id AND n.direction = m.direction AND n.activity = m.activity"
-    f" AND n.purpose = m.purpose AND NOT {_UNDONE.replace('m.', 'n.')})"
+    f" AND n.purpose = m.purpose AND NOT {NOT_SUCCEEDED.replace('m.', 'n.')})"
 )
-_OPEN: Final = f"{_UNDONE} AND m.authenticated_at IS NOT NULL AND m.restarted_at IS NULL"
+_OPEN: Final = f"{NOT_SUCCEEDED} AND m.authenticated_at IS NOT NULL AND m.restarted_at IS NULL"
 STATES: Final[Mapping[MessageState, str]] = {
-    MessageState.SUCCEEDED: f"NOT {_UNDONE}",
-    MessageState.UNPROVEN: f"{_UNDONE} AND m.authenticated_at IS NULL",
-    MessageState.RESTARTED: f"{_UNDONE} AND m.authenticated_at IS NOT NULL AND m.restarted_at IS NOT NULL",
+    MessageState.SUCCEEDED: f"NOT {NOT_SUCCEEDED}",
+    MessageState.UNPROVEN: f"{NOT_SUCCEEDED} AND m.authenticated_at IS NULL",
+    MessageState.RESTARTED: f"{NOT_SUCCEEDED} AND m.authenticated_at IS NOT NULL AND m.restarted_at IS NOT NULL",
     MessageState.RETRIED: f"{_OPEN} AND {_LATER}",
     MessageState.IN_PROGRESS: f"{_OPEN} AND m.outcome = '{IN_PROGRESS_OUTCOME}' AND NOT {_LATER}",
     MessageState.FAILED: f"{_OPEN} AND m.outcome <> '{IN_PROGRESS_OUTCOME}' AND NOT {_LATER}",
@@ -185,7 +185,7 @@ async def overtaken_by(tx: Tx, message: Message) -> str | None:
         return None
     row = await tx.one(
         "SELECT m.public_id FROM messages m WHERE m.license_id = $1 AND m.id > $2 AND m.activity = $3"
-        f" AND m.purpose = 'live' AND m.direction = 'in' AND NOT {_UNDONE}"
+        f" AND m.purpose = 'live' AND m.direction = 'in' AND NOT {NOT_SUCCEEDED}"
         " AND (m.restart_of IS NULL OR m.restart_of <> $4) ORDER BY m.id DESC LIMIT 1",
         message.license_id,
         message.id,
