@@ -167,6 +167,12 @@ def use(house: House, data: Path) -> None:
         {"connection": connection["id"], "product": product["id"], "scope": "device", "name": "widget"},
     )
     canaries |= {"software's access key": pair["access_key"], "software's secret key": pair["secret_key"]}
+    house.admin("POST", "/alert-channels", {"name": "ops", "kind": "mail", "address": canaries["mail address, tagged"]})
+    house.admin(
+        "PUT",
+        f"/delisting-guard/{connection['id']}/failed-orders",
+        {"month": time.strftime("%Y-%m", time.gmtime()), "failed_orders": 9},
+    )
     door = f"/callbacks/{connection['id']}"
     stamp = time.strftime("%Y%m%d%H%M%S", time.gmtime()) + "000"
     call = {
