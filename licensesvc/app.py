@@ -19,6 +19,8 @@ from licensesvc import logs
 from licensesvc.domain.instants import Instant
 from licensesvc.marketplace.huawei.client import MarketplaceClient
 from licensesvc.metrics import Metrics
+from licensesvc.outbound.addresses import Policy
+from licensesvc.outbound.client import OutboundClient
 from licensesvc.services.authenticate_software import SoftwareGate
 from licensesvc.services.follow_keys import KeyFollower
 from licensesvc.services.housekeeping import Housekeeping
@@ -176,7 +178,8 @@ def create_app(
         ),
     )
     client = MarketplaceClient(around=tracing.call) if tracing else MarketplaceClient()
-    worker = OutboxWorker(rt, client, _mailer(settings))
+    outbound = OutboundClient(Policy(allowed=settings.reachable_networks))
+    worker = OutboxWorker(rt, client, _mailer(settings), outbound)
     resealer = VaultResealer(rt, settings.vault_keys_file)
     background = {"vault": resealer.run}
     if outbox:
@@ -187,7 +190,7 @@ def create_app(
     @asynccontextmanager
     async def working(_app: Litestar) -> AsyncIterator[None]:
         await gate.load()
-        async with client:
+        async with client, outbound:
             tasks = [asyncio.create_task(run(), name=name) for name, run in background.items()]
             for task in tasks:
                 task.add_done_callback(_report)

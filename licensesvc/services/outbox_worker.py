@@ -11,6 +11,7 @@ from licensesvc.domain.errors import DomainError
 from licensesvc.domain.instants import SECOND
 from licensesvc.marketplace.huawei.client import MarketplaceClient, MarketplaceUnreachable
 from licensesvc.marketplace.huawei.orders import MalformedAnswer, MarketplaceRefusal
+from licensesvc.outbound.client import OutboundClient
 from licensesvc.services import mail_code, raise_alerts
 from licensesvc.services.mailer import MailDelayed, Mailer, Undeliverable
 from licensesvc.services.notify_order import OUTBOX_KIND
@@ -49,9 +50,15 @@ _SCHEDULES: Final = {mail_code.OUTBOX_KIND: retry.MAIL, raise_alerts.OUTBOX_KIND
 class OutboxWorker:
     """Works off the outbox in the background; `wake` tells it that something was added."""
 
-    def __init__(self, rt: Runtime, client: MarketplaceClient, mailer: Mailer | None = None) -> None:
+    def __init__(
+        self,
+        rt: Runtime,
+        client: MarketplaceClient,
+        mailer: Mailer | None = None,
+        outbound: OutboundClient | None = None,
+    ) -> None:
         self._rt = rt
-        channels = carriers(mailer)
+        channels = carriers(rt, mailer, outbound)
         self._handlers: dict[str, Callable[[OutboxItem], Awaitable[None]]] = {
             OUTBOX_KIND: lambda item: query_order(rt, client, decode_query(item.payload)),
             mail_code.OUTBOX_KIND: lambda item: mail_code.send_code(rt, mailer, item),

@@ -158,6 +158,12 @@ async def test_channels_are_managed_and_whoever_only_reads_sees_no_address(site:
         {"address": "x" * 400},
         {"name": ""},
         {"secret": "x"},
+        {"recipient": "x"},
+        {"template": {}},
+        {"kind": "webhook"},
+        {"kind": "webhook", "address": "http://gateway.example/"},
+        {"kind": "webhook", "address": "https://10.0.0.1/", "secret": "x"},
+        {"unknown": 1},
     ],
 )
 async def test_a_channel_that_cannot_be_is_refused_and_not_quoted(site: Site, changes: dict[str, str]):
