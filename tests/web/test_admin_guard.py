@@ -143,6 +143,11 @@ async def test_channels_are_managed_and_whoever_only_reads_sees_no_address(site:
     assert stale.status_code == 412
     no_server = await site.operator.post(f"{path}/test")
     assert (no_server.status_code, no_server.json()["code"]) == (409, "MAIL_NOT_CONFIGURED")
+    hook = await created(
+        site, "alert-channels", {"name": "hook", "kind": "webhook", "address": "https://hook.example/"}
+    )
+    assert (await site.operator.post(f"/admin/v1/alert-channels/{hook['id']}/test")).status_code == 202
+    assert (await site.rows())["outbox"] == 1
     assert (await site.owner.delete(path)).status_code == 204
     assert (await site.owner.delete(path)).status_code == 404
 
