@@ -167,6 +167,26 @@ def use(house: House, data: Path) -> None:
         {"connection": connection["id"], "product": product["id"], "scope": "device", "name": "widget"},
     )
     canaries |= {"software's access key": pair["access_key"], "software's secret key": pair["secret_key"]}
+    house.admin("POST", "/alert-channels", {"name": "ops", "kind": "mail", "address": canaries["mail address, tagged"]})
+    house.admin(
+        "PUT",
+        f"/delisting-guard/{connection['id']}/failed-orders",
+        {"month": time.strftime("%Y-%m", time.gmtime()), "failed_orders": 9},
+    )
+    gateway = house.admin(
+        "POST",
+        "/alert-channels",
+        {
+            "name": "text messages",
+            "kind": "webhook",
+            "address": "https://192.0.2.1/send",
+            "recipient": canaries["mobile number"],
+            "template": {"to": "$recipient"},
+            "secret_header": "Authorization",
+            "secret": canaries["AWS-like secret key"],
+        },
+    )
+    house.admin("POST", f"/alert-channels/{gateway['id']}/test")
     door = f"/callbacks/{connection['id']}"
     stamp = time.strftime("%Y%m%d%H%M%S", time.gmtime()) + "000"
     device = {"name": "identificationCode", "value": canaries["fingerprint, hex"]}
