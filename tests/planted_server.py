@@ -1,6 +1,7 @@
-"""A server with a planted bug, the control of test_crash: it answers hot commands before their commit.
+"""A server with a planted bug, the control of test_crash and test_storm: it answers hot commands before their commit, or knows no order again.
 
-`python -m tests.planted_server DATA_DIR early` commits a moment after the answer, `… never` not at all.
+`python -m tests.planted_server DATA_DIR early` commits a moment after the answer, `… never` not at all; `… forgetful` takes
+businessId, which every delivery has anew, for the id of the order.
 """
 
 import asyncio
@@ -9,10 +10,12 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
+import msgspec
 import uvloop
 
 from licensesvc.app import create_app, open_database, open_runtime
 from licensesvc.cli.serving import listen_tcp, run_server, stop_with_parent, url_of
+from licensesvc.marketplace.huawei import callbacks
 from licensesvc.settings import Settings
 from licensesvc.storage.port import Database
 
@@ -68,7 +71,21 @@ async def serve(settings: Settings, opening) -> None:
             await run_server(create_app(rt, settings), [tcp], f"planted server ready on {url_of(tcp)}")
 
 
+def forget_orders() -> None:
+    """Switch the key of idempotency off: each getLicense is about an order that nobody has heard of."""
+    parse = callbacks.parse_get_license
+
+    def parse_anew(parameters):
+        call = parse(parameters)
+        return msgspec.structs.replace(call, order_id=call.business_id)
+
+    callbacks.parse_get_license = parse_anew
+
+
 if __name__ == "__main__":
     data_dir, commit = sys.argv[1:]
     stop_with_parent()
+    if commit == "forgetful":
+        forget_orders()
+        uvloop.run(serve(Settings(data_dir=data_dir), open_database))
     uvloop.run(serve(Settings(data_dir=data_dir), partial(open_planted, commits=commit == "early")))

@@ -161,6 +161,22 @@ class _SqliteSession:
             await self._connection.execute_fetchall("BEGIN IMMEDIATE")
         return self._tx
 
+    async def savepoint(self, whole: Tx, fn: Callable[[Tx], Awaitable[T]]) -> T:
+        """As `Writer` wants it: no other process writes here."""
+        await whole.all("SAVEPOINT one")
+        part = SqliteTx(self._connection, self._chain)
+        try:
+            result = await fn(part)
+            part.guard.check()
+        except Exception:
+            await whole.all(
+                "ROLLBACK TO one"
+            )  # fails where SQLite gave up the whole transaction, as when the disk is full
+            await whole.all("RELEASE one")
+            raise
+        await whole.all("RELEASE one")
+        return result
+
     async def commit(self) -> None:
         self._tx.guard.check()
         try:
@@ -190,7 +206,7 @@ class _SqliteDatabase:
         self, session: _SqliteSession, readers: Sequence[aiosqlite.Connection], chain: str, on_batch: OnBatch | None
     ) -> None:
         self._chain = chain
-        self._writer = Writer(session, on_batch=on_batch)
+        self._writer = Writer(session, on_batch=on_batch, savepoint=session.savepoint)
         self._readers = readers
         self._idle: asyncio.Queue[aiosqlite.Connection] = asyncio.Queue()
         for connection in readers:

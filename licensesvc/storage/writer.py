@@ -10,16 +10,21 @@ while it still waits, or carried out whole and only its answer dropped.
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from licensesvc.storage.port import C, Deadlocked, OnBatch, R, StorageUnavailable, T, Tx, Verb
 
-BATCH_LIMIT = 256  # commands in one transaction
+BATCH_LIMIT = 256  # commands of hot verbs in one transaction
+RARE_LIMIT = 32  # rare verbs in one transaction: each is a handful of statements, and the last waits for the first
 DEADLOCK_TRIES = 3  # of one command alone
 QUEUE_LIMIT = 4_096  # commands waiting; one more is refused at once, it would be answered too late anyway
+
+
+Savepoint: TypeAlias = Callable[[Tx, Callable[[Tx], Awaitable[Any]]], Awaitable[Any]]
 
 
 class Session(Protocol):
@@ -86,15 +91,47 @@ class _Job:
 
 
 async def _alone(tx: Tx, functions: Sequence[Callable[[Tx], Awaitable[Any]]]) -> Sequence[Any]:
-    """The verb of `write`: never grouped, so there is exactly one function."""
+    """The verb of `write`; where several functions share a transaction, the writer attempts each by itself."""
     return [await fn(tx) for fn in functions]
 
 
-class Writer:
-    """Runs every write of a process in order of arrival. Made inside the running event loop, ended with `close`."""
+def _is_rare(job: _Job) -> bool:
+    return job.verb is _alone
 
-    def __init__(self, session: Session, *, on_batch: OnBatch | None = None) -> None:
+
+async def _by_verb(tx: Tx, jobs: Iterable[_Job]) -> list[tuple[_Job, Any]]:
+    """Call each verb once with all its commands."""
+    groups: dict[Verb[Any, Any], list[_Job]] = {}
+    for job in jobs:
+        groups.setdefault(job.verb, []).append(job)
+    answers: list[tuple[_Job, Any]] = []
+    for verb, group in groups.items():
+        answers += zip(group, await verb(tx, [job.command for job in group]), strict=True)
+    return answers
+
+
+async def _attempt(savepoint: Savepoint, tx: Tx, fn: Callable[[Tx], Awaitable[Any]]) -> Any:
+    """The result of one rare verb among others, or what it raised; a database that is away is the fault of none."""
+    try:
+        return await savepoint(tx, fn)
+    except StorageUnavailable:
+        raise
+    except Exception as error:  # noqa: BLE001 - handed to its caller, whatever it is
+        return error
+
+
+class Writer:
+    """Runs every write of a process in order of arrival. Made inside the running event loop, ended with `close`.
+
+    `savepoint` runs one function inside the open transaction so that whatever it raises undoes what it did, and nothing else. An engine
+    gives it where rare verbs may share a transaction: where no other process could hold their locks in another order.
+    """
+
+    def __init__(
+        self, session: Session, *, on_batch: OnBatch | None = None, savepoint: Savepoint | None = None
+    ) -> None:
         self._session = session
+        self._savepoint = savepoint
         self._on_batch = on_batch
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[_Job] = deque()
@@ -147,11 +184,17 @@ class Writer:
             await self._session.close()
 
     def _take(self) -> list[_Job]:
-        """The oldest job, with the hot ones right behind it if it is hot itself."""
+        """The oldest job with those right behind it that may share its transaction."""
         jobs = [self._waiting.popleft()]
-        if jobs[0].verb is not _alone:
-            while self._waiting and self._waiting[0].verb is not _alone and len(jobs) < BATCH_LIMIT:
-                jobs.append(self._waiting.popleft())
+        rare = int(_is_rare(jobs[0]))
+        if rare and not self._savepoint:
+            return jobs
+        most_rare = RARE_LIMIT if self._savepoint else 0
+        while self._waiting and len(jobs) < BATCH_LIMIT:
+            rare += _is_rare(self._waiting[0])
+            if rare > most_rare:
+                break
+            jobs.append(self._waiting.popleft())
         return jobs
 
     async def _serve(self, jobs: Sequence[_Job], tries: int = 1) -> None:
@@ -178,16 +221,15 @@ class Writer:
             job.finish(result)
 
     async def _transact(self, jobs: Sequence[_Job]) -> list[tuple[_Job, Any]]:
-        groups: dict[Verb[Any, Any], list[_Job]] = {}
-        for job in jobs:
-            groups.setdefault(job.verb, []).append(job)
         answers: list[tuple[_Job, Any]] = []
         started = time.perf_counter()
         try:
             tx = await self._session.begin()
-            for verb, group in groups.items():
-                results = await verb(tx, [job.command for job in group])
-                answers += zip(group, results, strict=True)
+            for rare, part in groupby(jobs, _is_rare):
+                if rare and self._savepoint and len(jobs) > 1:
+                    answers += [(job, await _attempt(self._savepoint, tx, job.command)) for job in part]
+                else:
+                    answers += await _by_verb(tx, part)
             decided = time.perf_counter()
             await self._session.commit()
         except BaseException:
