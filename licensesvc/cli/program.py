@@ -8,6 +8,7 @@ import click
 
 from licensesvc import __version__
 from licensesvc.cli.administration import admin, credential, keys
+from licensesvc.cli.cases import case
 from licensesvc.cli.demonstration import demo
 from licensesvc.cli.doctor import doctor
 from licensesvc.cli.errors import INTERRUPTED, failure_of
@@ -62,6 +63,7 @@ for command in (
     message,
     outbox,
     reconcile,
+    case,
     audit,
     doctor,
     backup,

@@ -223,6 +223,18 @@ def use(house: House, data: Path) -> None:
     canaries["real document"] = document
     license_id = house.admin("GET", "/licenses", params={"order_id": "CS1"})["items"][0]["id"]
     house.admin("GET", f"/licenses/{license_id}/code")
+    submitted = {
+        "policy": policy["id"],
+        "connection": connection["id"],
+        "name": "Bound",
+        "marketplace_product_id": "OFFI2",
+    }
+    bound = house.admin("POST", "/products", {**submitted, "delivery_kind": "LICENSE_1_0_HARDWARE_CODE"})
+    order = {"connection": connection["id"], "order_id": "CS2", "lines": [{"product": bound["id"]}]}
+    case = f"/supervision-cases/{house.admin('POST', '/orders', order)['lines'][0]['case']}"
+    hardware = {"event": "code_submitted", "actor": "buyer", "buyer_code": canaries["fingerprint, hex"]}
+    house.admin("POST", f"{case}/events", hardware)
+    house.admin("GET", f"{case}/buyer-code")
 
 
 def plant(house: House, canary: str) -> None:
