@@ -17,6 +17,7 @@ from licensesvc.cli.licenses import license_
 from licensesvc.cli.privacy import buyer, prune
 from licensesvc.cli.recovery import backup, backup_key, restore
 from licensesvc.cli.running import sandbox, serve
+from licensesvc.cli.sandbox_check import check
 from licensesvc.cli.setup import init, migrate
 from licensesvc.cli.vaulting import vault
 
@@ -69,6 +70,9 @@ for command in (
     prune,
 ):
     program.add_command(command)
+
+
+sandbox.add_command(check)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
