@@ -19,6 +19,7 @@ from licensesvc.cli.messages import message, outbox, reconcile
 from licensesvc.cli.privacy import buyer, prune
 from licensesvc.cli.recovery import backup, backup_key, restore
 from licensesvc.cli.running import sandbox, serve
+from licensesvc.cli.sandbox_check import check
 from licensesvc.cli.setup import init, migrate
 from licensesvc.cli.vaulting import vault
 
@@ -75,6 +76,9 @@ for command in (
     prune,
 ):
     program.add_command(command)
+
+
+sandbox.add_command(check)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
