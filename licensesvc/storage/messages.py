@@ -1,6 +1,6 @@
 """Rows of `messages`, `nonces` and `idempotency_keys`: what was said, and what must not be said twice."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final, Literal, TypeAlias
 
 import msgspec
@@ -83,6 +83,12 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
         return f"Message({self.public_id})"
 
 
+_STORED: Final = (
+    "public_id", "connection_id", "direction", "activity", "order_id", "authenticated_at", "received_at", "request", "response",
+    "outcome", "detail", "address", "duration_ms", "purpose", "sealed_request", "restart_of", "license_id",
+)  # fmt: skip
+
+
 def _message(row: Row) -> Message:
     return Message(
         id=row["id"],
@@ -110,29 +116,17 @@ def _message(row: Row) -> Message:
 
 async def insert(tx: Tx, message: Message) -> None:
     """Add a message; of those whose sender is unproven only the newest are kept."""
-    await tx.run(
-        "INSERT INTO messages (public_id, connection_id, direction, activity, order_id, authenticated_at, received_at,"
-        " request, response, outcome, detail, address, duration_ms, purpose, sealed_request, restart_of, license_id)"
-        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
-        message.public_id,
-        message.connection_id,
-        message.direction,
-        message.activity,
-        message.order_id,
-        message.authenticated_at,
-        message.received_at,
-        message.request,
-        message.response,
-        message.outcome,
-        message.detail,
-        message.address,
-        message.duration_ms,
-        message.purpose,
-        message.sealed_request,
-        message.restart_of,
-        message.license_id,
+    await insert_all(tx, [message])
+
+
+async def insert_all(tx: Tx, new: Sequence[Message]) -> None:
+    """Add messages, in order; of those whose sender is unproven only the newest are kept."""
+    markers = ", ".join(f"${number}" for number in range(1, len(_STORED) + 1))
+    await tx.many(
+        f"INSERT INTO messages ({', '.join(_STORED)}) VALUES ({markers})",
+        [tuple(getattr(message, name) for name in _STORED) for message in new],
     )
-    if message.authenticated_at is None:
+    if any(message.authenticated_at is None for message in new):
         await tx.run(
             "DELETE FROM messages WHERE authenticated_at IS NULL AND id <= (SELECT id FROM messages"
             " WHERE authenticated_at IS NULL ORDER BY id DESC LIMIT 1 OFFSET $1)",

@@ -32,12 +32,14 @@ async def world(directory, kind, *, chaos=None):
     async with open_edge(directory) as edge:
         shop = await open_shop(edge.rt, name="two", sold=SOLD, kind=kind)
         app = create_sandbox(state, time_factor=1e-6, clock=edge.clock, chaos=chaos)
-        async with listening(edge.app) as port, app.lifespan(), listening(app) as sandbox_port:
-            async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{sandbox_port}", trust_env=False) as http:
-                await http.put("/sandbox/seller", json={"callback_url": f"http://127.0.0.1:{port}{shop.url}"})
-                yield SimpleNamespace(
-                    edge=edge, shop=shop, http=http, port=port, sandbox_port=sandbox_port, state=state
-                )
+        async with (
+            listening(edge.app) as port,
+            app.lifespan(),
+            listening(app) as sandbox_port,
+            httpx2.AsyncClient(base_url=f"http://127.0.0.1:{sandbox_port}", trust_env=False) as http,
+        ):
+            await http.put("/sandbox/seller", json={"callback_url": f"http://127.0.0.1:{port}{shop.url}"})
+            yield SimpleNamespace(edge=edge, shop=shop, http=http, port=port, sandbox_port=sandbox_port, state=state)
 
 
 async def buy(there, **order):
