@@ -37,7 +37,7 @@ def usage_calls(rt: Runtime) -> list[Call]:
 
     return [
         Call(
-            path="/v1/license/software-usage-info",
+            path="/v2/license/software-usage-info",
             read=parse_usage,
             decide=software_usage_info,
             words=LICENSE_WORDS,
