@@ -45,7 +45,7 @@ class NoSuchChange(Exception):
 
 
 class Terms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a renewal buys where it is not the same again: another product (from month to year, from trial to formal), another period."""
+    """What a renewal buys where it is not what was bought last: another product (from month to year, from trial to formal), another period."""
 
     product_id: Identifier | None = None
     period_type: Literal["year", "month", "day"] | None = None
@@ -107,15 +107,15 @@ class _Purchase(NamedTuple):
     def renewal(self) -> PlacedOrder:
         """The order of one more period, which begins where the last one ends."""
         end = self.end
-        asked = self.terms.period_type is not None or self.terms.period_number is not None
-        period_type = self.terms.period_type or self.order.period_type
-        number = self.terms.period_number or (1 if self.terms.period_type else self.order.period_number)
-        if period_type is None or number is None:
-            raise NoSuchChange("period_number needs a period_type" if asked else "say which period is bought")
+        last = self.renewals[-1] if self.renewals else self.order
+        period_type = self.terms.period_type or last.period_type
+        number = self.terms.period_number or (1 if self.terms.period_type else last.period_number)
+        if period_type is None or number is None:  # bought for good, and ended by hand
+            raise NoSuchChange("say which period is bought")
         trial = self.order.order_type is OrderType.TRIAL and not self.renewals
         return msgspec.structs.replace(
             self.further(OrderType.TRIAL_TO_FORMAL if trial else OrderType.RENEW),
-            product_id=self.terms.product_id or self.order.product_id,
+            product_id=self.terms.product_id or last.product_id,
             period_type=period_type,
             period_number=number,
             ends_at=add_period(end, PeriodUnit(period_type.upper()), number, BEIJING),

@@ -119,7 +119,7 @@ class Marketplace:
             order,
             self._state.code_of(order.order_id),
             self._clock(),
-            renewals=[one for one in self._state.orders.values() if one.of == order.order_id and one.ends_at],
+            renewals=[one for one in self._state.orders.values() if one.of == order.order_id and one.ended_at],
             terms=terms,
         )
         if changed.calls:

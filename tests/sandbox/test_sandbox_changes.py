@@ -18,7 +18,7 @@ class Life:
 
     def __init__(self, dialect, **order):
         wanted = {"product_id": "OFFI1", "dialect": dialect, "period_type": "year", "notify": False, **order}
-        self.order = msgspec.structs.replace(place(NewOrder(**wanted), NOW), instance_id="i-1")
+        self.order = msgspec.structs.replace(place(msgspec.convert(wanted, NewOrder), NOW), instance_id="i-1")
         self.code = None
         if dialect == "LICENSE_2_0":
             end = end_of_period(self.order, NOW)
@@ -37,7 +37,7 @@ class Life:
         for known in changed.known:
             self.renewals = [known if one.order_id == known.order_id else one for one in self.renewals]
             self.order = known if known.order_id == self.order.order_id else self.order
-        self.renewals += [changed.order] if changed.order and changed.order.ends_at else []
+        self.renewals += [changed.order] if changed.order and changed.order.ended_at else []
         self.code = changed.code or self.code
         return changed
 
@@ -85,9 +85,10 @@ def test_a_renewal_for_another_period_names_the_new_product():
 def test_the_first_renewal_of_a_trial_makes_it_formal():
     life = Life("LICENSE_2_0", order_type="TRIAL", period_type="day")
 
-    types = [life("renew", period_type="year").order.order_type, life("renew").order.order_type]
+    formal, again = life("renew", period_type="year").order, life("renew").order
 
-    assert types == ["TRIAL_TO_FORMAL", "RENEW"]
+    assert [formal.order_type, again.order_type] == ["TRIAL_TO_FORMAL", "RENEW"]
+    assert [(order.period_type, order.period_number) for order in (formal, again)] == [("year", 1)] * 2
 
 
 def test_a_late_renewal_ends_the_freeze_as_well():
