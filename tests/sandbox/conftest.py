@@ -45,6 +45,14 @@ async def until(condition):
             await asyncio.sleep(0.002)
 
 
+async def eventually(ask, wanted):
+    """What `ask` answers as soon as it is what is wanted."""
+    async with asyncio.timeout(30):
+        while not wanted(found := await ask()):  # noqa: ASYNC110 - the code under test has no event to wait for
+            await asyncio.sleep(0.005)
+    return found
+
+
 class Seller:
     """Checks what the sandbox sends with the marketplace functions and signs its answers.
 
@@ -94,9 +102,7 @@ class Seller:
                 call = callbacks.parse_v1(request.parameters)
             else:
                 verified = signature_v2.verify_url_signature(query, body, self.key, self.now())
-                if verified.nonce in self.nonces:
-                    raise SignatureRefused("the nonce was used before")
-                self.nonces.add(verified.nonce)
+                self.use_nonce(verified.nonce)
                 if b'"newInstance"' in body:
                     return b'{"resultCode":"000000","resultMsg":"success.","instanceId":"i-1"}'
                 call = callbacks.parse_v2(body)
@@ -109,6 +115,11 @@ class Seller:
         if isinstance(call, callbacks.GetLicense):
             return callbacks.get_license_success(f"{LICENSE}{call.order_id if self.by_order else ''}", call.business_id)
         return callbacks.result(CallbackCode.SUCCESS)
+
+    def use_nonce(self, nonce):
+        if nonce in self.nonces:
+            raise SignatureRefused("the nonce was used before")
+        self.nonces.add(nonce)
 
     def kinds(self):
         return [type(call).__name__ for call in self.calls]

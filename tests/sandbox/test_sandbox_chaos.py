@@ -1,6 +1,5 @@
 """Chaos: the same for a seed whatever happens at the same time, each mischief really done, and mistakes of the seller told from its duties."""
 
-import asyncio
 import json
 
 import pytest
@@ -11,7 +10,7 @@ from licensesvc.marketplace.huawei.result_codes import CallbackCode
 from licensesvc.sandbox.chaos import ALL, REFUSED, SKEW, Chaos, Mischief, Misfortune, Wish
 from licensesvc.sandbox.orders import Activity
 from licensesvc.sandbox.product import Product
-from tests.sandbox.conftest import now
+from tests.sandbox.conftest import eventually, now
 from tests.sandbox.test_sandbox_changes import buy, changed
 from tests.support_edges import KEY, listening, open_edge
 
@@ -112,8 +111,7 @@ async def test_each_mischief_is_done_and_the_right_call_arrives(paired, seller, 
         await paired.http.post(f"/sandbox/orders/{order['order_id']}/redeliver")
     else:
         await changed(paired, order, "freeze")
-    while not (told := await tally(paired)):
-        await asyncio.sleep(0.002)
+    told = await eventually(lambda: tally(paired), bool)
 
     assert told == {mischief: {"made": 1, "mistaken": 0}}
     made = [one for one in await transcripts(paired, order) if one["mischief"] != "none"]
@@ -227,9 +225,7 @@ async def test_two_sandboxes_with_one_seed_do_the_same(run_sandbox, seller, tmp_
         async with run_sandbox(state, chaos=Wish(seed=11, rate=0.8)) as sandbox:
             await sandbox.http.put("/sandbox/seller", json={"callback_url": seller.url})
             orders = [await buy(sandbox, V1) for _ in range(6)]
-            for order in orders:
-                while not state.orders[order["order_id"]].license:
-                    await asyncio.sleep(0.002)
+            await all_delivered(sandbox)
             lives.append([[one["mischief"] for one in await transcripts(sandbox, order)] for order in orders])
     assert lives[0] == lives[1]
     assert len({mischief for life in lives[0] for mischief in life}) > 2
@@ -261,6 +257,7 @@ async def test_our_own_server_bears_all_of_it(run_sandbox, state, tmp_path):
 
 
 async def all_delivered(sandbox):
-    async with asyncio.timeout(30):
-        while {one["state"] for one in (await sandbox.http.get("/sandbox/messages")).json()} != {"delivered"}:
-            await asyncio.sleep(0.01)
+    async def states():
+        return {one["state"] for one in (await sandbox.http.get("/sandbox/messages")).json()}
+
+    await eventually(states, lambda found: found == {"delivered"})

@@ -12,6 +12,7 @@ from licensesvc.sandbox import messages
 from licensesvc.sandbox.mails import MailServer
 from licensesvc.sandbox.messages import SCHEDULES, Errand, Messages
 from licensesvc.sandbox.orders import V1_ACTIVITIES, Activity, NewOrder, place
+from tests.sandbox.conftest import eventually
 from tests.sandbox.test_sandbox_changes import buy, changed
 from tests.support_mail import Inbox, serving
 
@@ -61,9 +62,9 @@ async def test_a_call_that_fails_is_made_61_times_with_a_mail_each(paired, selle
     seller.script = [REFUSAL] * 99
 
     await changed(paired, order, "freeze")
-    message = {}
-    while message.get("state") != "failed":
-        [message] = await listed(paired, "updateLicenseCodeStatus")
+    [message] = await eventually(
+        lambda: listed(paired, "updateLicenseCodeStatus"), lambda found: found[0]["state"] == "failed"
+    )
 
     assert Counter(made["ok"] for made in (await shown(paired, order))["deliveries"]) == {False: 61}
     assert (message["attempts"], message["order_id"]) == (61, order["order_id"])
@@ -80,9 +81,9 @@ async def test_only_000000_ends_it_and_nobody_is_mailed_about_what_is_in_progres
     seller.script = [fault] * 3
 
     await changed(paired, order, "freeze")
-    message = {}
-    while message.get("state") != "delivered":
-        [message] = await listed(paired, "updateLicenseCodeStatus")
+    [message] = await eventually(
+        lambda: listed(paired, "updateLicenseCodeStatus"), lambda found: found[0]["state"] == "delivered"
+    )
 
     made = (await shown(paired, order))["deliveries"]
     assert [one["ok"] for one in made] == [False] * 3 + [True]

@@ -1,7 +1,5 @@
 """Saved debug cases: replayed every morning and afternoon of the sandbox's own days, mailed about, and five bad days freeze the product."""
 
-import asyncio
-
 import pytest
 
 from licensesvc.domain.instants import DAY
@@ -12,6 +10,7 @@ from licensesvc.sandbox.mails import Mailbox
 from licensesvc.sandbox.marketplace import NoSeller
 from licensesvc.sandbox.post import Answered
 from licensesvc.sandbox.probes import Probes, SaveCases
+from tests.sandbox.conftest import eventually
 
 NOW = 1_763_900_000_000
 REFUSAL = {"body": callbacks.result(CallbackCode.INTERNAL_ERROR)}
@@ -95,9 +94,7 @@ async def test_it_runs_by_itself_on_days_as_long_as_the_time_factor_makes_them(r
         await sandbox.http.put("/sandbox/seller", json={"callback_url": seller.url})
         await save(sandbox)
         seller.script = [REFUSAL] * 10_000
-        async with asyncio.timeout(20):
-            while not (shown := await probes(sandbox))["frozen"]:
-                await asyncio.sleep(0.01)
+        shown = await eventually(lambda: probes(sandbox), lambda found: found["frozen"])
     assert shown["rounds"][-1]["day"] >= 5
 
 
