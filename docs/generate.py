@@ -11,6 +11,7 @@ import msgspec
 from licensesvc import settings
 from licensesvc.cli.program import program
 from licensesvc.domain.supervision import FLOWS, FlowName, mermaid, waits_for
+from licensesvc.domain.webhook_events import ALL, CATALOGUE, GROUPS, PING
 from licensesvc.metrics import Metrics
 from licensesvc.web.problems import TABLE
 
@@ -60,6 +61,7 @@ def metrics_reference() -> str:
     metrics.request("GET", "/healthz", 200, 0)
     metrics.licenses({"ACTIVE": 0})
     metrics.outbox(waiting=0, given_up=0, age_seconds=0)
+    metrics.webhook("delivered")
     rows = []
     for family in metrics.families():
         if family.name.startswith("licensesvc_"):
@@ -80,6 +82,24 @@ def commands() -> str:
         " stderr; `licensesvc --debug …` shows where.\n"
     )
     return "".join([_HEAD, head, *_command(program, "licensesvc")])
+
+
+def webhooks() -> str:
+    """Every type of message with its data, read from the catalogue."""
+    head = (
+        '# Webhook events\n\nThe body of a message is `{"type": …, "timestamp": …, "data": {…}}`; `timestamp` is when it happened. `data`'
+        " holds ids, numbers and words, never codes, secrets or personal data; a fact that is not known is null. How to receive them:"
+        " [webhooks](../webhooks.md). Messages about the same id in the column *in order of* keep their order.\n\n"
+    )
+    rows = [
+        f"| `{known.type}` | {known.told} | {', '.join(f'`{name}`' for name in (known.subject, *known.facts, *known.times))}"
+        f" | `{known.ordered_by or known.subject}` |\n"
+        for known in CATALOGUE.values()
+    ]
+    ping = f"| `{PING}` | an operator tests the endpoint | `endpoint` | `endpoint` |\n"
+    groups = ", ".join(f"`{group}`" for group in sorted(GROUPS))
+    foot = f"\nGroups that a filter may name: {groups}, and `{ALL}` for all.\n"
+    return "".join([_HEAD, head, "| type | when | data | in order of |\n|---|---|---|---|\n", *rows, ping, foot])
 
 
 def _command(command: click.Command, path: str) -> list[str]:
@@ -116,6 +136,7 @@ PAGES = {
     "settings.md": settings_reference,
     "metrics.md": metrics_reference,
     "cli.md": commands,
+    "webhooks.md": webhooks,
 }
 
 

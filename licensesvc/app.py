@@ -19,6 +19,8 @@ from licensesvc import logs
 from licensesvc.domain.instants import Instant
 from licensesvc.marketplace.huawei.client import MarketplaceClient
 from licensesvc.metrics import Metrics
+from licensesvc.outbound.addresses import Policy
+from licensesvc.outbound.client import OutboundClient
 from licensesvc.services.authenticate_software import SoftwareGate
 from licensesvc.services.follow_keys import KeyFollower
 from licensesvc.services.housekeeping import Housekeeping
@@ -29,6 +31,7 @@ from licensesvc.services.readiness import Readiness
 from licensesvc.services.rotate_vault import VaultResealer
 from licensesvc.services.runtime import Runtime
 from licensesvc.services.sealed_values import require_vault
+from licensesvc.services.webhook_dispatcher import WebhookDispatcher
 from licensesvc.settings import Settings
 from licensesvc.signing import keyset, vault
 from licensesvc.signing.privatefiles import private_directory
@@ -160,8 +163,12 @@ def create_app(
     outbox: bool = True,
     readiness: Readiness | None = None,
     tracing: "Tracing | None" = None,
+    on_webhook: Callable[[str], None] | None = None,
 ) -> Litestar:
-    """Put the application together; its lifespan does the background work, without the outbox where a command uses it for a moment."""
+    """Put the application together; its lifespan does the background work, without the outbox where a command uses it for a moment.
+
+    `on_webhook` is told the outcome of each attempt to deliver a message.
+    """
     ready = readiness or create_readiness(rt, settings)
     gate = SoftwareGate(rt, settings.lock_scope)
     limiter = Limiter(
@@ -179,7 +186,14 @@ def create_app(
     if outbox:
         follower = KeyFollower(rt, settings.signing_keys_file, settings.vault_keys_file)
         housekeeping = Housekeeping(rt, settings, partial(open_reader, settings))
+        webhooks = WebhookDispatcher(
+            rt,
+            OutboundClient(Policy(allowed=settings.reachable_networks)),
+            failing_days=settings.webhook_failing_days,
+            on_attempt=on_webhook,
+        )
         background |= {"outbox": worker.run, "keys": follower.run, "housekeeping": housekeeping.run}
+        background |= {"webhooks": webhooks.run}
 
     @asynccontextmanager
     async def working(_app: Litestar) -> AsyncIterator[None]:
@@ -231,7 +245,7 @@ async def open_observed_app(rt: Runtime, settings: Settings, metrics: Metrics) -
     """What a server serves: the application with request ids, access line, metrics, and traces where they are configured."""
     readiness = create_readiness(rt, settings)
     tracing = _open_tracing(settings)
-    app = create_app(rt, settings, readiness=readiness, tracing=tracing)
+    app = create_app(rt, settings, readiness=readiness, tracing=tracing, on_webhook=metrics.webhook)
     observed = Observed(app, metrics, logs.access_logger(settings.log_level))
     traced: ASGIApp = observed
     if tracing:

@@ -141,6 +141,12 @@ class IllegalTransition(DomainError):
         super().__init__(f"{event} is not allowed in {state}")
 
 
+class EndpointDisabled(DomainError):
+    """Nothing is sent to the endpoint: enable it first."""
+
+    code = "ENDPOINT_DISABLED"
+
+
 class RateLimited(DomainError):
     """There were too many attempts."""
 

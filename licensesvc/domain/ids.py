@@ -21,6 +21,9 @@ CREDENTIAL: Final = "crd"
 TOKEN: Final = "tok"  # noqa: S105  -- a prefix, no secret
 MESSAGE: Final = "msg"
 BUYER: Final = "buy"
+WEBHOOK_ENDPOINT: Final = "whe"
+WEBHOOK_SECRET: Final = "whk"  # noqa: S105  -- a prefix, no secret
+DELIVERY: Final = "dlv"
 
 ENTROPY_BYTES: Final = 10
 ULID_LENGTH: Final = 26

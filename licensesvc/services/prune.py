@@ -19,6 +19,7 @@ class Retention(msgspec.Struct, frozen=True, kw_only=True):
     messages_days: int
     outbox_days: int
     released_activations_days: int
+    webhook_deliveries_days: int = 0
 
     def instants(self, now: Instant) -> Mapping[str, Instant]:
         """By table, the instant before which its rows are past; a table that is kept for good is missing."""
@@ -26,6 +27,7 @@ class Retention(msgspec.Struct, frozen=True, kw_only=True):
             "messages": self.messages_days,
             "outbox": self.outbox_days,
             "activations": self.released_activations_days,
+            "webhook_deliveries": self.webhook_deliveries_days,
         }
         limits = {table: now - kept * DAY for table, kept in days.items() if kept}
         return {**limits, "idempotency_keys": now - KEPT_FOR, "nonces": now, "signature_failures": now - DAY}
@@ -37,6 +39,7 @@ def retention_of(settings: Settings) -> Retention:
         messages_days=settings.keep_messages_days,
         outbox_days=settings.keep_outbox_days,
         released_activations_days=settings.keep_released_activations_days,
+        webhook_deliveries_days=settings.keep_webhook_deliveries_days,
     )
 
 

@@ -9,6 +9,7 @@ from licensesvc.services.interface_messages import request_context
 from licensesvc.services.issue_license import code_context
 from licensesvc.services.open_connection import callback_key_context
 from licensesvc.services.query_order import api_secret_context
+from licensesvc.services.send_webhook import secret_context as webhook_secret_context
 from licensesvc.signing.vault import CannotOpen, Vault
 from licensesvc.storage import sealed
 from licensesvc.storage.port import Tx
@@ -19,6 +20,7 @@ _CONTEXTS: Final[Mapping[tuple[str, str], Callable[[str], str]]] = {
     ("connections", "api_secret"): api_secret_context,
     ("credentials", "secret"): secret_context,
     ("messages", "sealed_request"): request_context,
+    ("webhook_secrets", "sealed"): webhook_secret_context,
     ("license_codes", "sealed"): code_context,
     ("idempotency_keys", "response"): answer_context,
 }

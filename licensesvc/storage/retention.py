@@ -26,6 +26,7 @@ STALE: Final[Mapping[str, Stale]] = {
     "messages": Stale(key="id", condition="received_at < $1"),
     "outbox": Stale(key="id", condition="COALESCE(done_at, given_up_at) < $1"),
     "activations": Stale(key="id", condition="released_at < $1"),
+    "webhook_deliveries": Stale(key="id", condition="closed_at < $1"),
     "idempotency_keys": Stale(key="scope, idempotency_key", condition="created_at < $1"),
     "nonces": Stale(key="connection_id, nonce", condition="expires_at < $1"),
     "signature_failures": Stale(

@@ -39,6 +39,7 @@ COLUMNS: Final = (
     SealedColumn(table="connections", column="api_secret"),
     SealedColumn(table="credentials", column="secret"),
     SealedColumn(table="messages", column="sealed_request"),
+    SealedColumn(table="webhook_secrets", column="sealed"),
     SealedColumn(
         table="license_codes",
         column="sealed",

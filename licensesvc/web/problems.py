@@ -54,6 +54,7 @@ TABLE: Final[Mapping[str, Kind]] = {
     "ORDER_CONFLICT": Kind(HTTPStatus.CONFLICT, "The order is known with other contents"),
     "NOT_ISSUABLE": Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "No license can be issued for this"),
     "ILLEGAL_TRANSITION": Kind(HTTPStatus.CONFLICT, "Not in this state"),
+    "ENDPOINT_DISABLED": Kind(HTTPStatus.CONFLICT, "The webhook endpoint is disabled"),
     "RATE_LIMITED": Kind(HTTPStatus.TOO_MANY_REQUESTS, "Too many attempts"),
     # what the edge refuses
     "MALFORMED_REQUEST": Kind(HTTPStatus.BAD_REQUEST, "The request is malformed"),

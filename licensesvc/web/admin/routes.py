@@ -19,6 +19,8 @@ from licensesvc.web.admin import (
     supervision,
     tokens,
     vault,
+    webhook_deliveries,
+    webhook_endpoints,
 )
 from licensesvc.web.admin.access import authenticated
 from licensesvc.web.docs import ADMIN_SCHEME
@@ -46,6 +48,8 @@ def admin_router() -> Router:
             *buyers.ROUTES,
             *vault.ROUTES,
             *maintenance.ROUTES,
+            *webhook_endpoints.ROUTES,
+            *webhook_deliveries.ROUTES,
         ],
         guards=[authenticated],
         request_class=JSONRequest,
