@@ -68,6 +68,7 @@ async def _claim(tx: Tx, rt: Runtime, endpoint_id: int, limit: int) -> Work | No
             kind=SignatureKind(secret.kind), raw=rt.vault.open(secret.sealed, secret_context(secret.public_id))
         )
         for secret in stored
+        if secret.kind in endpoint.signatures
     ]
     deliveries = await webhook_deliveries.claim(tx, endpoint_id, now=now, lease_until=now + LEASE, limit=limit)
     return Work(endpoint=endpoint, secrets=tuple(secrets), deliveries=tuple(deliveries))
