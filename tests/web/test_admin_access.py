@@ -65,6 +65,18 @@ ROUTES: dict[tuple[str, str], str] = {
     ("GET", "/buyers"): OPERATOR,
     ("POST", "/buyers/{buyer_id:str}/erase"): OWNER,
     ("POST", "/prune"): OWNER,
+    ("POST", "/webhook-endpoints"): OWNER,
+    ("GET", "/webhook-endpoints"): READER,
+    ("GET", "/webhook-endpoints/{endpoint_id:str}"): READER,
+    ("PATCH", "/webhook-endpoints/{endpoint_id:str}"): OWNER,
+    ("GET", "/webhook-endpoints/{endpoint_id:str}/deliveries"): READER,
+    ("POST", "/webhook-endpoints/{endpoint_id:str}/test"): OPERATOR,
+    ("POST", "/webhook-endpoints/{endpoint_id:str}/replay"): OPERATOR,
+    ("POST", "/webhook-deliveries/{delivery_id:str}/replay"): OPERATOR,
+    ("POST", "/webhook-endpoints/{endpoint_id:str}/rotate-secret"): OWNER,
+    ("POST", "/webhook-endpoints/{endpoint_id:str}/disable"): OPERATOR,
+    ("POST", "/webhook-endpoints/{endpoint_id:str}/enable"): OPERATOR,
+    ("DELETE", "/webhook-endpoints/{endpoint_id:str}"): OWNER,
 }
 RANK = [READER, OPERATOR, OWNER]
 MISSING = "x" * 3 + "_" + "0" * 26
@@ -128,6 +140,13 @@ BODIES: dict[str, dict[str, object]] = {
     "/licenses/{license_id:str}/revoke": WHY,
     "/keys/{kid:str}/compromise": WHY,
     "/buyers/{buyer_id:str}/erase": WHY,
+    "/webhook-endpoints/{endpoint_id:str}": {"description": "other"},
+    "/webhook-endpoints/{endpoint_id:str}/test": {},
+    "/webhook-endpoints/{endpoint_id:str}/replay": {"since": "2026-01-01T00:00:00Z"},
+    "/webhook-deliveries/{delivery_id:str}/replay": {},
+    "/webhook-endpoints/{endpoint_id:str}/rotate-secret": {},
+    "/webhook-endpoints/{endpoint_id:str}/disable": {},
+    "/webhook-endpoints/{endpoint_id:str}/enable": {},
 }
 """A body that is right, for each route about one record that takes one."""
 
@@ -151,6 +170,8 @@ async def records(site: Site) -> dict[str, str]:
     credential = await created(
         site, "credentials", {"connection": catalog["connection"], "scope": "seller", "name": "x"}
     )
+    endpoint = await created(site, "webhook-endpoints", {"url": "https://hooks.example/"})
+    delivery = await created(site, f"webhook-endpoints/{endpoint['id']}/test", {})
     return {
         "connection_id": catalog["connection"],
         "policy_id": catalog["policy"],
@@ -162,6 +183,8 @@ async def records(site: Site) -> dict[str, str]:
         "token_id": token["id"],
         "buyer_id": buyer["id"],
         "kid": following,
+        "endpoint_id": endpoint["id"],
+        "delivery_id": delivery["id"],
     }
 
 

@@ -12,6 +12,7 @@ from tests.support_web import Site, make_catalog, make_order, open_site
 
 CASE = "/admin/v1/supervision-cases/case_" + "0" * 26
 CONNECTION = "/admin/v1/connections/con_" + "0" * 26
+ENDPOINT = "/admin/v1/webhook-endpoints/whe_" + "0" * 26
 LICENSE = "/admin/v1/licenses/lic_" + "0" * 26
 ENTRIES = [
     ("POST", "/admin/v1/connections"),
@@ -29,6 +30,11 @@ ENTRIES = [
     ("POST", f"{LICENSE}/free-seat"),
     ("POST", f"{LICENSE}/reset-activation"),
     ("POST", f"{LICENSE}/send-code"),
+    ("POST", "/admin/v1/webhook-endpoints"),
+    ("PATCH", ENDPOINT),
+    ("POST", f"{ENDPOINT}/enable"),
+    ("POST", f"{ENDPOINT}/rotate-secret"),
+    ("POST", f"{ENDPOINT}/replay"),
 ]
 LISTS = [
     "connections",
@@ -41,6 +47,7 @@ LISTS = [
     "messages",
     "tokens",
     "audit-events",
+    "webhook-endpoints",
 ]
 
 UNREADABLE: dict[str, bytes] = {

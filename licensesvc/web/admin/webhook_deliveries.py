@@ -98,7 +98,9 @@ async def list_deliveries(
     request: Request[Any, Any, Any],
     endpoint_id: PublicId,
     runtime: NamedDependency[Runtime],
-    state: Annotated[State | None, QueryParameter(description="Only deliveries in this state.")] = None,
+    in_state: Annotated[
+        State | None, QueryParameter(name="state", description="Only deliveries in this state.")
+    ] = None,
     since: Annotated[
         str | None, QueryParameter(max_length=40, description="Only deliveries made since this time (RFC 3339).")
     ] = None,
@@ -107,8 +109,8 @@ async def list_deliveries(
 ) -> Response[Page[DeliveryView]]:
     """List the deliveries to an endpoint with their attempts, the oldest first."""
     where = EVERYTHING.given("d.created_at >= {}", None if since is None else parse_rfc3339(since))
-    if state is not None:
-        where = where.always(_CONDITIONS[state])
+    if in_state is not None:
+        where = where.always(_CONDITIONS[in_state])
 
     async def fetch(tx: Tx, after: int, count: int) -> Sequence[tuple[int, DeliveryView]]:
         endpoint = await webhook_endpoints.by_public_id(tx, endpoint_id)
