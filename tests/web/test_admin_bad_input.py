@@ -149,6 +149,7 @@ async def test_odd_values_in_every_field_never_break_anything(site: Site):
         },
         ("POST", f"{case}/events"): {"event": "accepted", "actor": "buyer", "reason": "r"},
         ("POST", "/admin/v1/tokens"): {"name": "n", "role": "reader"},
+        ("POST", "/admin/v1/webhook-endpoints"): {"url": "https://h.example", "events": ["*"], "description": "", "signatures": ["v1"]},
     }  # fmt: skip
 
     for (method, path), body in bodies.items():
