@@ -45,6 +45,8 @@ from licensesvc.storage.port import Database, OnBatch
 from licensesvc.storage.sqlite import open_sqlite
 from licensesvc.storage.sqlite_reader import open_sqlite_reader
 from licensesvc.web.admin import admin_router
+from licensesvc.web.buyer.pages import style_sheet
+from licensesvc.web.buyer.routes import buyer_router
 from licensesvc.web.callbacks.routes import callback_routes
 from licensesvc.web.docs import openapi_config, problem_kind
 from licensesvc.web.forwarded import ForwardedFor
@@ -217,6 +219,8 @@ def create_app(
             *callback_routes(rt, worker),
             native_router(),
             admin_router(),
+            buyer_router(),
+            style_sheet,
             jwks,
             healthz,
             readyz,

@@ -26,6 +26,7 @@ ALERT: Final = "alr"
 ALERT_CHANNEL: Final = "chn"
 TRANSACTION: Final = "trn"
 AGREEMENT: Final = "agr"
+BUYER_LINK: Final = "lnk"
 
 ENTROPY_BYTES: Final = 10
 ULID_LENGTH: Final = 26
