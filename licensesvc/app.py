@@ -48,6 +48,7 @@ from licensesvc.web.admin import admin_router
 from licensesvc.web.buyer.pages import style_sheet
 from licensesvc.web.buyer.routes import buyer_router
 from licensesvc.web.callbacks.routes import callback_routes
+from licensesvc.web.delivery_packs import verify
 from licensesvc.web.docs import openapi_config, problem_kind
 from licensesvc.web.forwarded import ForwardedFor
 from licensesvc.web.health import healthz, readyz
@@ -221,6 +222,7 @@ def create_app(
             admin_router(),
             buyer_router(),
             style_sheet,
+            verify,
             jwks,
             healthz,
             readyz,

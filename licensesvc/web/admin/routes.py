@@ -2,6 +2,7 @@
 
 from litestar import Router
 
+from licensesvc.web import delivery_packs
 from licensesvc.web.admin import (
     agreements,
     alert_channels,
@@ -53,6 +54,7 @@ def admin_router() -> Router:
             *supervision.ROUTES,
             *proofs.ROUTES,
             *buyer_links.ROUTES,
+            *delivery_packs.ROUTES,
             *messages.ROUTES,
             *restarts.ROUTES,
             *reconciliation.ROUTES,
