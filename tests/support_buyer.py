@@ -60,7 +60,7 @@ async def link_to(site: Site, case: str, *, days: int = 30) -> Linked:
     response = await site.operator.post(f"{case}/buyer-links", json={"days": days})
     assert response.status_code == 201, response.text
     page = re.sub(r"^https?://[^/]+", "", response.json()["url"])
-    return Linked(site=site, case=case, page=page, link=f"{case}/buyer-links/{response.json()['id']}")
+    return Linked(site=site, case=case, page=page, link=f"/admin/v1/buyer-links/{response.json()['id']}")
 
 
 async def claiming(site: Site, **more: Any) -> Linked:

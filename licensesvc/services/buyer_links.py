@@ -23,6 +23,8 @@ MAX_DAYS: Final = 365
 """Days that a link may live."""
 MAX_LIVE: Final = 20
 """Links of one case that live at once."""
+MAX_LINKS: Final = 500
+"""Links of one case, also those that are over: what one list shows."""
 PREFIX: Final = "lsb"
 
 
@@ -38,8 +40,9 @@ async def create_buyer_link(
     """Make a link; return it with its token, which is not stored. Raises NotFound, InvalidParameter when too many live."""
     case = await locked(tx, case_id)
     now = rt.clock()
-    if sum(link.live(now) for link in await buyer_links.of_case(tx, case.id)) >= MAX_LIVE:
-        raise InvalidParameter(f"a case has at most {MAX_LIVE} live links: revoke one")
+    known = await buyer_links.of_case(tx, case.id)
+    if sum(link.live(now) for link in known) >= MAX_LIVE or len(known) >= MAX_LINKS:
+        raise InvalidParameter(f"a case has at most {MAX_LIVE} live links, {MAX_LINKS} in all: revoke one")
     token = new_token(PREFIX, rt.entropy)
     link = BuyerLink(
         public_id=rt.new_id(ids.BUYER_LINK, now),
@@ -55,13 +58,16 @@ async def create_buyer_link(
     return link, token
 
 
-async def revoke_buyer_link(tx: Tx, rt: Runtime, case_id: str, link_id: str, *, by: str) -> None:
+async def revoke_buyer_link(tx: Tx, rt: Runtime, link_id: str, *, by: str) -> None:
     """Revoke a live link, from now on. Raises NotFound."""
-    case = await supervision.by_public_id(tx, case_id)
     now = rt.clock()
-    if case is None or not await buyer_links.revoke(tx, case.id, link_id, now):
+    case_id = await buyer_links.revoke(tx, link_id, now)
+    if case_id is None:
         raise NotFound
-    event = AuditEvent(at=now, actor=by, kind="supervision.link_revoked", subject=case_id, detail={"link": link_id})
+    case = await supervision.by_id(tx, case_id)
+    event = AuditEvent(
+        at=now, actor=by, kind="supervision.link_revoked", subject=case.public_id, detail={"link": link_id}
+    )
     await audit.append(tx, [event])
 
 

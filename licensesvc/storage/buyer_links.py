@@ -54,15 +54,14 @@ async def of_case(tx: Tx, case_id: int) -> list[BuyerLink]:
     return [_link(row) for row in rows]
 
 
-async def revoke(tx: Tx, case_id: int, public_id: str, now: Instant) -> bool:
-    """Revoke a link of this case; False = there is none, or it is revoked."""
-    changed = await tx.run(
-        "UPDATE buyer_links SET revoked_at = $3 WHERE case_id = $1 AND public_id = $2 AND revoked_at IS NULL",
-        case_id,
+async def revoke(tx: Tx, public_id: str, now: Instant) -> int | None:
+    """Revoke a link; return the internal id of its case. None = there is none, or it is revoked."""
+    row = await tx.one(
+        "UPDATE buyer_links SET revoked_at = $2 WHERE public_id = $1 AND revoked_at IS NULL RETURNING case_id",
         public_id,
         now,
     )
-    return changed == 1
+    return row["case_id"] if row else None
 
 
 def _link(row: Row) -> BuyerLink:

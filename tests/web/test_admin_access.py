@@ -62,7 +62,7 @@ ROUTES: dict[tuple[str, str], str] = {
     ("GET", "/proofs/{proof_id:str}"): OPERATOR,
     ("POST", "/supervision-cases/{case_id:str}/buyer-links"): OPERATOR,
     ("GET", "/supervision-cases/{case_id:str}/buyer-links"): READER,
-    ("DELETE", "/supervision-cases/{case_id:str}/buyer-links/{link_id:str}"): OPERATOR,
+    ("DELETE", "/buyer-links/{link_id:str}"): OPERATOR,
     ("GET", "/supervision-cases/{case_id:str}/delivery-pack"): OPERATOR,
     ("POST", "/supervision-cases/{case_id:str}/confirmations"): OPERATOR,
     ("GET", "/supervision-cases/{case_id:str}/buyer-code"): OPERATOR,

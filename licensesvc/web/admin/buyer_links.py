@@ -1,4 +1,4 @@
-"""`/supervision-cases/{id}/buyer-links`: links that open the buyer's page of a case, made by operators and shown once."""
+"""`/supervision-cases/{id}/buyer-links` and `/buyer-links/{id}`: links that open the buyer's page of a case, made by operators and shown once."""
 
 from typing import Any, Final
 
@@ -38,6 +38,12 @@ class NewBuyerLink(BuyerLinkView, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return f"NewBuyerLink({self.id})"
+
+
+class BuyerLinks(msgspec.Struct, frozen=True, kw_only=True):
+    """All links of a case: there are few."""
+
+    items: list[BuyerLinkView]
 
 
 def _view(link: BuyerLink) -> BuyerLinkView:
@@ -80,29 +86,29 @@ async def add_buyer_link(
     operation_id="listBuyerLinks",
     responses=problems("NOT_FOUND"),
 )
-async def list_buyer_links(case_id: PublicId, runtime: NamedDependency[Runtime]) -> list[BuyerLinkView]:
+async def list_buyer_links(case_id: PublicId, runtime: NamedDependency[Runtime]) -> BuyerLinks:
     """List the links of a case, also revoked and expired ones, the oldest first."""
 
-    async def views(tx: Tx) -> list[BuyerLinkView]:
+    async def views(tx: Tx) -> BuyerLinks:
         case = await supervision.by_public_id(tx, case_id)
         if case is None:
             raise NotFound
-        return [_view(link) for link in await buyer_links.of_case(tx, case.id)]
+        return BuyerLinks(items=[_view(link) for link in await buyer_links.of_case(tx, case.id)])
 
     return await runtime.db.read(views)
 
 
 @delete(
-    "/supervision-cases/{case_id:str}/buyer-links/{link_id:str}",
+    "/buyer-links/{link_id:str}",
     opt=OPERATOR,
     operation_id="revokeBuyerLink",
     responses=problems("NOT_FOUND"),
 )
 async def delete_buyer_link(
-    request: Request[Any, Any, Any], case_id: PublicId, link_id: PublicId, runtime: NamedDependency[Runtime]
+    request: Request[Any, Any, Any], link_id: PublicId, runtime: NamedDependency[Runtime]
 ) -> None:
     """Revoke a live link, from now on."""
-    await runtime.db.write(lambda tx: revoke_buyer_link(tx, runtime, case_id, link_id, by=request.user.name))
+    await runtime.db.write(lambda tx: revoke_buyer_link(tx, runtime, link_id, by=request.user.name))
 
 
 ROUTES: Final = (add_buyer_link, list_buyer_links, delete_buyer_link)
