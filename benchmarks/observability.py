@@ -61,7 +61,7 @@ async def _microseconds(app: ASGIApp) -> float:
 
 
 async def _measure() -> tuple[float, float]:
-    observed = Observed(_empty, Metrics(), logs.access_logger("info"))
+    observed = Observed(_empty, Metrics(), logs.AccessLog("info"))
     bare_rounds, observed_rounds = [], []
     for _ in range(ROUNDS):
         bare_rounds.append(await _microseconds(_empty))

@@ -19,6 +19,8 @@ from licensesvc import logs
 from licensesvc.domain.instants import Instant
 from licensesvc.marketplace.huawei.client import MarketplaceClient
 from licensesvc.metrics import Metrics
+from licensesvc.outbound.addresses import Policy
+from licensesvc.outbound.client import OutboundClient
 from licensesvc.services.authenticate_software import SoftwareGate
 from licensesvc.services.follow_keys import KeyFollower
 from licensesvc.services.housekeeping import Housekeeping
@@ -187,7 +189,8 @@ def create_app(
     client = MarketplaceClient(around=tracing.call) if tracing else MarketplaceClient()
     watch.count_refusals(client.refusals)
     desk = RelayDesk(rt, RelayCalls(rt, client), limiter)
-    worker = OutboxWorker(rt, client, _mailer(settings))
+    outbound = OutboundClient(Policy(allowed=settings.reachable_networks))
+    worker = OutboxWorker(rt, client, _mailer(settings), outbound)
     resealer = VaultResealer(rt, settings.vault_keys_file)
     restarter = Restarter(rt, client, worker.wake)
     reconciler = Reconciler(rt, client, plan_of(settings))
@@ -203,7 +206,7 @@ def create_app(
         await gate.load()
         if outbox:
             await resume_reports(rt)
-        async with client, desk:
+        async with client, desk, outbound:
             tasks = [asyncio.create_task(run(), name=name) for name, run in background.items()]
             for task in tasks:
                 task.add_done_callback(_report)
@@ -258,7 +261,7 @@ async def open_observed_app(rt: Runtime, settings: Settings, metrics: Metrics) -
     guard = DelistingWatch(rt)
     tracing = _open_tracing(settings)
     app = create_app(rt, settings, readiness=readiness, guard=guard, tracing=tracing)
-    observed = Observed(app, metrics, logs.access_logger(settings.log_level))
+    observed = Observed(app, metrics, logs.AccessLog(settings.log_level))
     traced: ASGIApp = observed
     if tracing:
         from licensesvc.web.traced import Traced  # noqa: PLC0415 - an extra

@@ -72,6 +72,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Wrong admin tokens a minute for one client address."""
     limit_seats_given_back: Count = 1_000
     """Seats of one license that may be given back an hour; twice its seats if that is more."""
+    outbound_networks: str = ""
+    """Networks, comma-separated, that configured calls may reach though not public; loopback there also allows `http://`, for development."""
     metrics_port: Annotated[int, msgspec.Meta(ge=1, le=65535)] | None = None
     """Port that serves `/metrics` and nothing else; unset = only the control socket does."""
     metrics_host: str = "127.0.0.1"
@@ -113,7 +115,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     def __post_init__(self) -> None:
         """Refuse networks that are none."""
-        _ = self.trusted_networks
+        _ = self.trusted_networks, self.reachable_networks
 
     def __repr__(self) -> str:
         return f"Settings(data_dir={self.data_dir!r}, host={self.host!r}, port={self.port})"
@@ -121,8 +123,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     @property
     def trusted_networks(self) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
         """The networks of `trusted_proxies`; ValueError for a text that is none."""
-        named = (part.strip() for part in self.trusted_proxies.split(","))
-        return tuple(ipaddress.ip_network(part) for part in named if part)
+        return _networks(self.trusted_proxies)
+
+    @property
+    def reachable_networks(self) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+        """The networks of `outbound_networks`; ValueError for a text that is none."""
+        return _networks(self.outbound_networks)
 
     @property
     def data(self) -> Path:
@@ -158,6 +164,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def lock_file(self) -> Path:
         """Held by the one process that may write to this data directory."""
         return self.data / "lock"
+
+
+def _networks(text: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+    return tuple(ipaddress.ip_network(part) for part in map(str.strip, text.split(",")) if part)
 
 
 def load(options: Mapping[str, Any], environment: Mapping[str, str] = os.environ) -> Settings:

@@ -83,6 +83,14 @@ TO_ORDER = "licensesvc sandbox order --data-dir data --product-id OFFI-DEMO-0001
 OFFLINE = {"kubectl": "kubectl --dry-run=client"}
 SEEDED = {"kubectl": "licensesvc init --data-dir seed && kubectl --dry-run=client"}
 
+OPERATED = Elsewhere(
+    "needs something that failed before", "tests/e2e/test_cli_messages.py::test_messages_are_listed_shown_and_restarted"
+)
+RETRIED = Elsewhere(
+    "needs work that was given up", "tests/e2e/test_cli_messages.py::test_given_up_work_is_listed_and_tried_again"
+)
+COMPARED = Elsewhere("needs an order that differs", "tests/e2e/test_cli_messages.py::test_orders_are_compared_at_once")
+
 TABLE: Mapping[str, Runs | Named | Elsewhere] = {
     "make run": Elsewhere(
         "serves on ports of its own until Ctrl-C",
@@ -130,6 +138,24 @@ TABLE: Mapping[str, Runs | Named | Elsewhere] = {
     "licensesvc buyer list": Runs("buy_"),
     'licensesvc buyer erase ID --reason "…"': Runs(instead={"ID": "{buyer}"}),
     "licensesvc prune": Runs(),
+    # What went wrong
+    "licensesvc message list --state FAILED": Runs(),
+    "licensesvc message list --order-id ORDER_ID": Runs(instead={"ORDER_ID": "CS1"}),
+    "licensesvc message show MESSAGE_ID": OPERATED,
+    'licensesvc message restart MESSAGE_ID --reason "product mapped, ticket 4711"': OPERATED,
+    'licensesvc message restart MESSAGE_ID --reason "…"': OPERATED,
+    'licensesvc message restart --activity getLicense --since TIME --reason "database was away"': Runs(
+        "nothing to restart", {"TIME": "2026-11-23T16:00:00Z"}
+    ),
+    "licensesvc outbox list --state given_up": Runs(),
+    'licensesvc outbox retry ITEM_ID --reason "AK/SK corrected"': RETRIED,
+    'licensesvc outbox retry ITEM_ID --reason "…"': RETRIED,
+    "licensesvc reconcile": Runs(),
+    "licensesvc reconcile --now": Runs(),
+    'licensesvc reconcile --repair FINDING_ID --reason "refund seen in the seller center"': COMPARED,
+    'licensesvc reconcile --dismiss FINDING_ID --reason "quantity agreed with the buyer"': COMPARED,
+    'licensesvc reconcile --repair FINDING_ID --reason "…"': COMPARED,
+    'licensesvc reconcile --dismiss FINDING_ID --reason "…"': COMPARED,
     # Backups and keys
     "licensesvc backup-key backup-identity.txt": Runs("age1"),
     "licensesvc backup": Named(TO_BACKUP),

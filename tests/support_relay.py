@@ -1,6 +1,7 @@
 """A shop whose connection relays, the real application before it, and a marketplace behind it that can misbehave and go away."""
 
 import asyncio
+import ssl
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -8,24 +9,31 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
+from litestar import Litestar
 
-from licensesvc.app import create_app
 from licensesvc.domain.instants import format_stamp, zone_of
 from licensesvc.domain.product import DeliveryKind
 from licensesvc.marketplace.huawei import aksk
 from licensesvc.marketplace.huawei.client import MarketplaceClient
+from licensesvc.services.authenticate_software import SoftwareGate
+from licensesvc.services.limit_attempts import Limiter, limits
 from licensesvc.services.outbox_worker import OutboxWorker
+from licensesvc.services.relay import RelayDesk
+from licensesvc.services.relay_calls import RelayCalls
+from licensesvc.services.relay_usage import resume_reports
 from licensesvc.services.runtime import Runtime
 from licensesvc.settings import Settings
 from licensesvc.web.forwarded import ForwardedFor
+from licensesvc.web.openapi_compat.routes import compatible_routes
 from tests.support_edges import ROOT, Answer, Pair, Shop, call, change, open_shop
 from tests.support_raw import response
-from tests.support_web import Clock, started
+from tests.support_web import Clock
 
 ACTIVATE, ACTIVATE_ALL = "/v1/license/activate", "/v2/license/activate"
 QUERY, QUERY_ALL = "/v1/license/heartbeat", "/v2/license/heartbeat"
 USAGE = "/v2/license/software-usage-info"
 SOLD = "OFFI100"
+TLS = ssl.create_default_context()
 SECRET = b"sk-of-the-marketplace"
 EXPIRES = "20271118110640"
 
@@ -242,16 +250,20 @@ class Rig:
         await self.begin()
 
     async def begin(self) -> None:
-        self.app, self.reporting, self._life = await _begin(self.rt)
+        self.app, self.reporting, self._life = await begin(self.rt)
 
 
-async def _begin(rt: Runtime) -> tuple[ForwardedFor, OutboxWorker, AsyncExitStack]:
-    """A process without its own outbox worker: a test says when it works."""
-    life = AsyncExitStack()
+async def begin(rt: Runtime) -> tuple[ForwardedFor, OutboxWorker, AsyncExitStack]:
+    """A process with the compatible routes alone, as the application wires them, and no background work of its own."""
     settings = Settings(data_dir=str(rt.proofs_dir.parent))
-    app = create_app(rt, settings, outbox=False)
-    await life.enter_async_context(started(app))
-    client = await life.enter_async_context(MarketplaceClient())
+    life = AsyncExitStack()
+    client = await life.enter_async_context(MarketplaceClient(TLS))
+    gate = SoftwareGate(rt)
+    limiter = Limiter(rt, limits(unknown_codes=60, bad_tokens=20, seats_given_back=1_000))
+    desk = await life.enter_async_context(RelayDesk(rt, RelayCalls(rt, client, window_s=0.2), limiter))
+    await gate.load()
+    await resume_reports(rt)
+    app = Litestar(compatible_routes(rt, gate, limiter, desk), openapi_config=None, logging_config=None)
     return ForwardedFor(app, settings.trusted_networks), OutboxWorker(rt, client), life
 
 
@@ -262,7 +274,7 @@ async def open_rig(rt: Runtime, clock: Clock, mode: str = "single", **shop: Any)
     await market.start()
     opened = await open_shop(rt, kind=DeliveryKind.LICENSE_2_0, sold=SOLD, **shop)
     await change(rt, "UPDATE connections SET base_url = $1, relay = $2", market.url, mode)
-    app, reporting, life = await _begin(rt)
+    app, reporting, life = await begin(rt)
     pair = await opened.pair()
     rig = Rig(rt=rt, clock=clock, market=market, shop=opened, pair=pair, app=app, reporting=reporting, _life=life)
     try:

@@ -8,6 +8,7 @@ import click
 
 from licensesvc import __version__
 from licensesvc.cli.administration import admin, credential, keys
+from licensesvc.cli.cases import case
 from licensesvc.cli.demonstration import demo
 from licensesvc.cli.doctor import doctor
 from licensesvc.cli.errors import INTERRUPTED, failure_of
@@ -18,6 +19,7 @@ from licensesvc.cli.messages import message, outbox, reconcile
 from licensesvc.cli.privacy import buyer, prune
 from licensesvc.cli.recovery import backup, backup_key, restore
 from licensesvc.cli.running import sandbox, serve
+from licensesvc.cli.sandbox_check import check
 from licensesvc.cli.setup import init, migrate
 from licensesvc.cli.vaulting import vault
 
@@ -62,6 +64,7 @@ for command in (
     message,
     outbox,
     reconcile,
+    case,
     audit,
     doctor,
     backup,
@@ -73,6 +76,9 @@ for command in (
     prune,
 ):
     program.add_command(command)
+
+
+sandbox.add_command(check)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -36,6 +36,12 @@ _LOOK_ALIKES: Final = str.maketrans("OIL", "011")
 _FORM: Final = re.compile(rf"([A-Z][A-Z0-9]{{1,7}})([{crockford.SYMBOLS}OIL]{{{_RANDOM_SYMBOLS + 1}}})")
 
 
+_CANONICAL: Final = re.compile(
+    rf"(?!{_MARKETPLACE_PREFIX})[A-Z][A-Z0-9]{{1,7}}(?:-[{crockford.SYMBOLS}]{{{_GROUP}}}){{{(_RANDOM_SYMBOLS + 1) // _GROUP}}}"
+)
+"""A code as we write it, rightly typed or not: nothing is left to forgive."""
+
+
 class CodeKind(StrEnum):
     """Whose a code is, by its form alone."""
 
@@ -86,7 +92,7 @@ def canonical(text: str) -> str:
 
     Ours are forgiven case, dashes, blanks, O for 0 and I or L for 1; everything else is returned exactly as received.
     """
-    return inspect(text).canonical
+    return text if _CANONICAL.fullmatch(text) else inspect(text).canonical
 
 
 def is_own(text: str) -> bool:

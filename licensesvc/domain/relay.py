@@ -116,7 +116,7 @@ def after_asking(activation: Heard, query: Heard, status: WireStatus | None) -> 
     """
     if query is Heard.SUCCESS:
         return (Then.RECORD, query) if status == "ALIVE" else (Then.PASS_ON, Heard.ILLEGAL_STATE)
-    if query is Heard.NOT_ACTIVATED:
+    if query in {Heard.NOT_ACTIVATED, Heard.ILLEGAL_STATE}:  # the older table has but one code for both
         return (Then.LATER, activation) if activation is Heard.LOST else (Then.PASS_ON, activation)
     if query is Heard.UNKNOWN:
         return Then.PASS_ON, query

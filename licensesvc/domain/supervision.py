@@ -2,6 +2,8 @@
 
 In: names and the tables about nodes and events that hold in every flow. Out: which event leads where (supervision_flows.py), what it does
 to a case (supervision_case.py), until when (supervision_deadlines.py), what the seller must upload (acceptance.py).
+
+A new node is a name and a row of `NODES`; a new event is a name, and where it applies a place in `NEEDS_REASON` and `SEEN_THERE`.
 """
 
 from collections.abc import Mapping

@@ -6,6 +6,7 @@ Out: guards that look at counts, amounts and times (supervision_case.py).
 A new flow is a name in supervision.py, an entry of `FLOWS` and a row of `IN_FORCE`; the tests and docs/reference/supervision.md follow.
 """
 
+import functools
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Final, NamedTuple, TypeAlias
@@ -238,6 +239,7 @@ FLOWS: Final[Mapping[FlowName, Flow]] = {
 _RULING: Final = _by(Actor.MARKETPLACE)
 
 
+@functools.cache
 def moves(name: FlowName, node: Node, refund: Refund, *, frozen: bool) -> Mapping[Event, Move]:
     """Return everything that may happen to a case that stands so, by whom, and what it leads to.
 

@@ -1,22 +1,18 @@
-"""The sandbox's HTTP side: the marketplace's open API (spec §1.6) and the control routes of whoever runs the sandbox.
+"""The sandbox as an application: the marketplace's open API and the control routes, wired up.
 
-In: routes, who may call them, bodies. Out: what the marketplace does (`marketplace`), remembering (`state`).
+In: what is made and who gets it, order/query (spec §1.6). Out: the other calls (`open_api`), the control routes (`control`).
 """
 
+import asyncio
 import re
 import secrets
-from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeVar
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Final
 
-import httpx2
-import msgspec
-from litestar import Litestar, MediaType, Request, Response, Router, get, post, put
-from litestar.connection import ASGIConnection
+from litestar import Litestar, MediaType, Request, Response, get
 from litestar.di import NamedDependency, Provide
-from litestar.exceptions import ClientException, NotFoundException, PermissionDeniedException
-from litestar.handlers import BaseRouteHandler
-from litestar.params import FromPath
-from litestar.status_codes import HTTP_200_OK, HTTP_204_NO_CONTENT, HTTP_409_CONFLICT
+from litestar.status_codes import HTTP_200_OK, HTTP_409_CONFLICT
 
 from licensesvc.domain.instants import Instant
 from licensesvc.domain.order import default_line_id
@@ -25,57 +21,21 @@ from licensesvc.marketplace.huawei.orders import OrderInfo, order_answer, order_
 from licensesvc.marketplace.huawei.orders_mock import MOCK_ORDERS
 from licensesvc.marketplace.huawei.result_codes import OrderCode, gateway_error
 from licensesvc.marketplace.huawei.wire import SignatureRefused, query_parameters
+from licensesvc.sandbox.changes import NoSuchChange
+from licensesvc.sandbox.chaos import Wish
 from licensesvc.sandbox.clock import wall_clock
+from licensesvc.sandbox.control import control_router, set_chaos
 from licensesvc.sandbox.gateway import Gateway
-from licensesvc.sandbox.marketplace import ANSWER_SECONDS, Delivery, Marketplace, NoSeller
-from licensesvc.sandbox.orders import NewOrder, PlacedOrder, order_info
+from licensesvc.sandbox.marketplace import ANSWER_SECONDS, Marketplace, NoSeller, TradingFrozen
+from licensesvc.sandbox.open_api import OpenApi, open_api_router
+from licensesvc.sandbox.orders import PlacedOrder, order_info
+from licensesvc.sandbox.outage import Outage
+from licensesvc.sandbox.probes import Probes
 from licensesvc.sandbox.state import State
-from licensesvc.strictjson import decode_object
 
 MAX_BODY_BYTES: Final = 16 * 1024
-LISTED_ORDERS: Final = 100
-"""The newest ones; older ones are asked for by id."""
-MAX_URL: Final = 512
 
-_LOCAL_HOST: Final = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?", re.IGNORECASE)
-_LOOPBACK: Final = re.compile(r"127\.[0-9.]+|::1")
-# Browsers send Origin with whatever could change something, proxies bring strangers to our own loopback address.
-_FOREIGN_HEADERS: Final = ("origin", "forwarded", "x-forwarded-for")
-_PORTS: Final = frozenset({None, *range(1, 65_536)})
 _QUERY_ID: Final = re.compile(r"[0-9A-Za-z_-]{1,64}")
-
-_T = TypeVar("_T")
-
-
-class OrderWithDeliveries(PlacedOrder, frozen=True, kw_only=True):
-    """An order and transcripts of calls about it, oldest first."""
-
-    deliveries: list[Delivery]
-
-
-class Orders(msgspec.Struct, frozen=True, kw_only=True):
-    """The newest orders, newest first, and how many there are."""
-
-    orders: list[PlacedOrder]
-    total: int
-
-
-class Seller(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The seller's production URL: http or https, no query (the signature goes there), no user, no fragment."""
-
-    callback_url: str
-
-    def __post_init__(self) -> None:
-        """Refuse an address that cannot be called."""
-        try:
-            url = httpx2.URL(self.callback_url)
-        except httpx2.InvalidURL as error:
-            raise ValueError(f"callback_url: {error}") from None
-        callable_url = url.scheme in {"http", "https"} and url.host and url.port in _PORTS and not url.userinfo
-        if not callable_url or {"?", "#"} & set(self.callback_url) or len(self.callback_url) > MAX_URL:
-            raise ValueError(
-                f"callback_url is an http(s) URL without query, user and fragment, up to {MAX_URL} characters"
-            )
 
 
 def create_sandbox(
@@ -84,24 +44,36 @@ def create_sandbox(
     time_factor: float = 1.0,
     answer_seconds: float = ANSWER_SECONDS,
     clock: Callable[[], Instant] = wall_clock,
+    upper_case: bool = False,
+    chaos: Wish | None = None,
 ) -> Litestar:
-    """Wire the sandbox up; `time_factor` stretches the waits between retries, 1 is the marketplace's own time."""
-    marketplace = Marketplace(state, time_factor=time_factor, answer_seconds=answer_seconds, clock=clock)
-    gateway = Gateway(state.api_access_key, state.api_secret, clock)
-    control = Router(
-        "/sandbox",
-        guards=[local_programs_only],
-        route_handlers=[place_order, list_orders, show_order, redeliver, set_seller, healthz],
+    """Wire the sandbox up; `time_factor` stretches the waits between retries and probes, 1 is the marketplace's own time."""
+    marketplace = Marketplace(
+        state,
+        time_factor=time_factor,
+        answer_seconds=answer_seconds,
+        clock=clock,
+        upper_case=upper_case,
     )
+    probes = Probes(marketplace.ask, state.callback_key, clock, time_factor)
+    marketplace.may_sell = probes.may_sell
+    gateway = Gateway(state.api_access_key, state.api_secret, clock)
+    open_api = OpenApi(state, clock)
+    outage = Outage()
+    set_chaos(marketplace, outage, chaos)
     return Litestar(
-        [order_query, control],
+        [order_query, open_api_router(), control_router()],
         dependencies={
             "memory": Provide(lambda: state, sync_to_thread=False),
             "marketplace": Provide(lambda: marketplace, sync_to_thread=False),
             "gateway": Provide(lambda: gateway, sync_to_thread=False),
+            "open_api": Provide(lambda: open_api, sync_to_thread=False),
+            "outage": Provide(lambda: outage, sync_to_thread=False),
+            "probes": Provide(lambda: probes, sync_to_thread=False),
+            "clock": Provide(lambda: clock, sync_to_thread=False),
         },
-        exception_handlers={NoSeller: _no_seller},
-        lifespan=[marketplace],
+        exception_handlers=dict.fromkeys((NoSeller, TradingFrozen, NoSuchChange), _conflict),
+        lifespan=[marketplace, lambda _app: _replaying(probes)],
         request_max_body_size=MAX_BODY_BYTES,
         openapi_config=None,
         logging_config=None,
@@ -110,9 +82,14 @@ def create_sandbox(
 
 @get(ORDER_QUERY_PATH)
 async def order_query(
-    request: Request[Any, Any, Any], memory: NamedDependency[State], gateway: NamedDependency[Gateway]
+    request: Request[Any, Any, Any],
+    memory: NamedDependency[State],
+    gateway: NamedDependency[Gateway],
+    outage: NamedDependency[Outage],
 ) -> Response[bytes]:
     """Answer order/query (spec §1.6): the nine mock orders and the placed ones."""
+    if (away := await outage.refusal()) is not None:
+        return away
     # The gateway takes IAM tokens as well as signatures; the sandbox has given none away [I].
     if "x-auth-token" in request.headers:
         return _open_api(*order_failure(OrderCode.ILLEGAL_TOKEN))
@@ -131,64 +108,6 @@ async def order_query(
     if isinstance(found, OrderCode):
         return _open_api(*order_failure(found))
     return _open_api(HTTP_200_OK, order_answer(found))
-
-
-@post("/orders")
-async def place_order(
-    request: Request[Any, Any, Any], marketplace: NamedDependency[Marketplace], memory: NamedDependency[State]
-) -> OrderWithDeliveries:
-    """Place an order and make the first attempt of each call that it makes due."""
-    order = marketplace.place(_read(await request.body(), NewOrder))
-    deliveries = await marketplace.deliver(order)
-    return _with_deliveries(_placed(memory, order.order_id), deliveries)
-
-
-@get("/orders")
-async def list_orders(memory: NamedDependency[State]) -> Orders:
-    """List the newest orders."""
-    newest = list(memory.orders.values())[-LISTED_ORDERS:]
-    return Orders(orders=newest[::-1], total=len(memory.orders))
-
-
-@get("/orders/{order_id:str}")
-async def show_order(
-    order_id: FromPath[str], marketplace: NamedDependency[Marketplace], memory: NamedDependency[State]
-) -> OrderWithDeliveries:
-    """Show one order and every transcript of it that is still kept."""
-    return _with_deliveries(_placed(memory, order_id), marketplace.deliveries(order_id))
-
-
-@post("/orders/{order_id:str}/redeliver", status_code=HTTP_200_OK)
-async def redeliver(
-    order_id: FromPath[str], marketplace: NamedDependency[Marketplace], memory: NamedDependency[State]
-) -> OrderWithDeliveries:
-    """Make the order's calls again, as the seller does by hand under 生产接口消息 (spec §2.6)."""
-    deliveries = await marketplace.deliver(_placed(memory, order_id))
-    return _with_deliveries(_placed(memory, order_id), deliveries)
-
-
-@put("/seller", status_code=HTTP_204_NO_CONTENT)
-async def set_seller(request: Request[Any, Any, Any], memory: NamedDependency[State]) -> None:
-    """Tell the seller's production URL."""
-    memory.set_seller(_read(await request.body(), Seller).callback_url)
-
-
-@get("/healthz")
-async def healthz() -> dict[str, str]:
-    """Tell that the sandbox is up."""
-    return {"status": "ok"}
-
-
-def local_programs_only(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
-    """Let in programs on this machine: the control routes have no other protection."""
-    peer = connection.client.host if connection.client else ""
-    host = connection.headers.get("host", "")
-    if (
-        not _LOOPBACK.fullmatch(peer)
-        or not _LOCAL_HOST.fullmatch(host)
-        or any(name in connection.headers for name in _FOREIGN_HEADERS)
-    ):
-        raise PermissionDeniedException("the control routes are for programs on this machine")
 
 
 def _find_order(query_string: bytes, placed: Mapping[str, PlacedOrder]) -> OrderInfo | OrderCode:
@@ -213,25 +132,17 @@ def _open_api(status: int, body: bytes) -> Response[bytes]:
     return Response(body, status_code=status, media_type="application/json;charset=UTF-8")
 
 
-def _read(body: bytes, kind: type[_T]) -> _T:
+@asynccontextmanager
+async def _replaying(probes: Probes) -> AsyncIterator[None]:
+    task = asyncio.create_task(probes.run())
     try:
-        return msgspec.convert(decode_object(body), kind)
-    except ValueError as error:
-        raise ClientException(str(error)) from None
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
-def _placed(memory: State, order_id: str) -> PlacedOrder:
-    try:
-        return memory.orders[order_id]
-    except KeyError:
-        raise NotFoundException(f"no order {order_id}") from None
-
-
-def _with_deliveries(order: PlacedOrder, deliveries: list[Delivery]) -> OrderWithDeliveries:
-    return OrderWithDeliveries(**msgspec.structs.asdict(order), deliveries=deliveries)
-
-
-def _no_seller(_: Request[Any, Any, Any], error: NoSeller) -> Response[dict[str, Any]]:
+def _conflict(_: Request[Any, Any, Any], error: Exception) -> Response[dict[str, Any]]:
     return Response(
         {"status_code": HTTP_409_CONFLICT, "detail": str(error)},
         status_code=HTTP_409_CONFLICT,

@@ -6,6 +6,7 @@ In: bytes out of an order, a verdict out of an answer. Out: the network, retries
 import re
 import secrets
 import string
+from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlencode
 from uuid import uuid4
@@ -17,7 +18,7 @@ from licensesvc.domain.order import OrderType
 from licensesvc.marketplace.huawei.result_codes import CallbackCode
 from licensesvc.marketplace.huawei.signature_v1 import BODY_SIGN_HEADER, auth_token, check_body_sign
 from licensesvc.marketplace.huawei.signature_v2 import sign_url
-from licensesvc.sandbox.orders import BUYER, Activity, PlacedOrder, expire_time
+from licensesvc.sandbox.orders import BUYER, V1_ACTIVITIES, Activity, PlacedOrder, expire_time
 from licensesvc.strictjson import decode_object
 
 MAX_INSTANCE_ID: Final = 64
@@ -60,24 +61,59 @@ class Delivered(msgspec.Struct, frozen=True, kw_only=True):
     instance_id: str
 
 
-def compose(activity: Activity, order: PlacedOrder, access_key: str, now: Instant) -> Call:
-    """Write and sign one call; nonce and businessId are fresh each time."""
-    if activity is Activity.GET_LICENSE:
-        return _get_license(order, access_key, now)
-    return _order_notify(order, access_key, now)
+def compose(
+    activity: Activity,
+    order: PlacedOrder,
+    access_key: str,
+    now: Instant,
+    *,
+    fields: Mapping[str, str] | None = None,
+    upper: bool = False,
+    nonce: str | None = None,
+) -> Call:
+    """Write and sign one call; nonce and businessId are fresh each time.
+
+    `fields` are the call's own where the order alone does not tell them; `upper` writes the signature in upper case.
+    """
+    if activity is Activity.GET_LICENSE and fields is None:
+        return _get(_license_fields(order), access_key, now)
+    if activity in V1_ACTIVITIES:
+        return _get({"activity": activity, **(fields or {})}, access_key, now)
+    told = fields if fields is not None else _order_fields(order, activity)
+    return _post({"activity": activity, "testFlag": "0", **told}, access_key, now, upper=upper, nonce=nonce)
 
 
-def read_notification_answer(answer: Answer) -> None:
-    """Raise `AnswerRefused` unless the seller took notice of the order."""
+def read_answer(answer: Answer, activity: Activity, access_key: str) -> None:
+    """Raise `AnswerRefused`, or `SignatureRefused`, unless the seller took notice."""
+    if activity in V1_ACTIVITIES:
+        _check_status(answer)
+        _check_body_sign(answer, access_key)
     _successful(answer)
+
+
+def read_refusal(answer: Answer, code: CallbackCode) -> None:
+    """Raise `AnswerRefused` unless the seller refused the call with this code."""
+    _check_status(answer)
+    try:
+        fields = decode_object(answer.body)
+    except ValueError as error:
+        raise AnswerRefused(f"the answer is {error}") from None
+    if fields.get("resultCode") != code:
+        raise AnswerRefused(f"resultCode is {fields.get('resultCode')!r} instead of {code!r}: the call must be refused")
+
+
+def read_instance_answer(answer: Answer) -> str:
+    """The id of the instance that newInstance made (spec §2.3); raises `AnswerRefused`."""
+    instance_id = _successful(answer).get("instanceId")
+    if not isinstance(instance_id, str) or not 1 <= len(instance_id) <= MAX_INSTANCE_ID:
+        raise AnswerRefused(f"instanceId is not a text of 1 to {MAX_INSTANCE_ID} characters")
+    return instance_id
 
 
 def read_license_answer(answer: Answer, access_key: str) -> Delivered:
     """Return what was delivered; raise `AnswerRefused`, or `SignatureRefused` for the `Body-Sign` header."""
     _check_status(answer)
-    # The marketplace compares the name case by case, against all custom of HTTP (spec §4.1.2).
-    signatures = [value for name, value in answer.headers if name == BODY_SIGN_HEADER.encode()]
-    check_body_sign(signatures[0].decode("latin-1") if signatures else None, answer.body, access_key)
+    _check_body_sign(answer, access_key)
     fields = _successful(answer)
     license_text, instance_id = fields.get("license"), fields.get("instanceId")
     if not isinstance(license_text, str) or not license_text:
@@ -87,20 +123,22 @@ def read_license_answer(answer: Answer, access_key: str) -> Delivered:
     return Delivered(license=license_text, instance_id=instance_id)
 
 
-def _order_notify(order: PlacedOrder, access_key: str, now: Instant) -> Call:
-    fields = {
-        "activity": Activity.ORDER_NOTIFY,
-        "orderId": order.order_id,
-        "orderLineId": order.order_line_id,
-        "testFlag": "0",
-    }
+def _order_fields(order: PlacedOrder, activity: Activity) -> dict[str, str]:
+    fields = {"orderId": order.order_id, "orderLineId": order.order_line_id}
+    if activity is Activity.NEW_INSTANCE:
+        fields["businessId"] = str(uuid4())
+    return fields
+
+
+def _post(fields: Mapping[str, str], access_key: str, now: Instant, *, upper: bool, nonce: str | None) -> Call:
     body = msgspec.json.encode(fields, order="sorted")
-    nonce = "".join(secrets.choice(_NONCE_SYMBOLS) for _ in range(_NONCE_LENGTH))
-    query = urlencode({"signature": sign_url(body, access_key, nonce, now), "timestamp": now, "nonce": nonce})
+    once = nonce or "".join(secrets.choice(_NONCE_SYMBOLS) for _ in range(_NONCE_LENGTH))
+    signature = sign_url(body, access_key, once, now)
+    query = urlencode({"signature": signature.upper() if upper else signature, "timestamp": now, "nonce": once})
     return Call(method="POST", query=query, body=body)
 
 
-def _get_license(order: PlacedOrder, access_key: str, now: Instant) -> Call:
+def _license_fields(order: PlacedOrder) -> dict[str, str]:
     fields = {
         "activity": Activity.GET_LICENSE,
         "amount": order.amount,
@@ -113,13 +151,23 @@ def _get_license(order: PlacedOrder, access_key: str, now: Instant) -> Call:
         "periodType": order.period_type,
         "productId": order.product_id,
         "skuCode": order.sku_code,
-        "timeStamp": to_datetime(now).strftime("%Y%m%d%H%M%S") + f"{now % SECOND:03}",
         # As SaaS V1 tells a trial [I].
         "trialFlag": "1" if order.order_type is OrderType.TRIAL else None,
     }
-    parameters = {name: str(value) for name, value in fields.items() if value is not None}
+    return {name: str(value) for name, value in fields.items() if value is not None}
+
+
+def _get(fields: Mapping[str, str], access_key: str, now: Instant) -> Call:
+    stamp = to_datetime(now).strftime("%Y%m%d%H%M%S") + f"{now % SECOND:03}"
+    parameters = dict(sorted({**fields, "timeStamp": stamp}.items()))
     query = urlencode({**parameters, "authToken": auth_token(parameters.items(), access_key)})
     return Call(method="GET", query=query, body=b"")
+
+
+def _check_body_sign(answer: Answer, access_key: str) -> None:
+    """The marketplace compares the name case by case, against all custom of HTTP (spec §4.1.2)."""
+    signatures = [value for name, value in answer.headers if name == BODY_SIGN_HEADER.encode()]
+    check_body_sign(signatures[0].decode("latin-1") if signatures else None, answer.body, access_key)
 
 
 def _check_status(answer: Answer) -> None:

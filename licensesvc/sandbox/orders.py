@@ -36,7 +36,9 @@ BUYER: Final = BuyerInfo(
 )
 """The one customer of the sandbox; nobody's data."""
 
-_PLAYED: Final = frozenset({DeliveryKind.LICENSE_1_0, DeliveryKind.LICENSE_2_0, DeliveryKind.GENERAL})
+_PLAYED: Final = frozenset(
+    {DeliveryKind.LICENSE_1_0, DeliveryKind.LICENSE_2_0, DeliveryKind.GENERAL, DeliveryKind.ONLINE_LICENSE}
+)
 _ORDER_ID_SYMBOLS: Final = string.ascii_uppercase + string.digits
 _ORDER_ID_LENGTH: Final = 13
 # The marketplace's days end at midnight in Beijing: `20230726155959` in UTC (spec §1.4).
@@ -50,13 +52,43 @@ class Activity(StrEnum):
 
     ORDER_NOTIFY = "orderNotify"
     GET_LICENSE = "getLicense"
+    REFRESH_LICENSE = "refreshLicense"
+    EXPIRE_LICENSE = "expireLicense"
+    RELEASE_LICENSE = "releaseLicense"
+    REFRESH_LICENSE_CODE = "refreshLicenseCode"
+    UPDATE_LICENSE_CODE_STATUS = "updateLicenseCodeStatus"
+    RELEASE_LICENSE_CODE = "releaseLicenseCode"
+    NEW_INSTANCE = "newInstance"
+
+
+V1_ACTIVITIES: Final = frozenset(
+    {Activity.GET_LICENSE, Activity.REFRESH_LICENSE, Activity.EXPIRE_LICENSE, Activity.RELEASE_LICENSE}
+)
+"""The calls of License 1.0: GET with an authToken; all others are POST with a signed URL."""
+
+
+class Stage(StrEnum):
+    """Where an order stands at the marketplace, as far as its calls decide it (spec §§2.2, 2.6)."""
+
+    PLACED = "placed"
+    DELIVERING = "商家实施交付License"
+    CONFIRMING = "用户确认验收"
+    REFUNDED = "自动退款"
+
+
+_DELIVERED_BY: Final = {
+    DeliveryKind.LICENSE_1_0: Activity.GET_LICENSE,
+    DeliveryKind.ONLINE_LICENSE: Activity.NEW_INSTANCE,
+}
+"""The call that asks the seller for what was bought, where there is one."""
 
 
 class NewOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What somebody wants to buy; without a `period_type` it is bought once for all.
 
     `notify` sends the order notification, `deliver` asks for the license where the dialect makes the seller's server
-    deliver it, i.e. getLicense of a new or trial order in License 1.0.
+    deliver it, i.e. getLicense of a new or trial order in License 1.0. `claim`: the buyer must claim a License 2.0 code before it can be
+    activated, as in orders before 2025-04-25.
     """
 
     product_id: Identifier
@@ -68,6 +100,7 @@ class NewOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     order_type: OrderType = OrderType.NEW
     notify: bool = True
     deliver: bool = True
+    claim: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what the sandbox does not play."""
@@ -79,12 +112,12 @@ class NewOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     @property
     def calls(self) -> tuple[Activity, ...]:
         """The calls that this order makes due, in their order."""
-        asks = self.deliver and self.dialect is DeliveryKind.LICENSE_1_0 and opens_case(self.order_type)
-        return (Activity.ORDER_NOTIFY,) * self.notify + (Activity.GET_LICENSE,) * asks
+        asked = _DELIVERED_BY.get(self.dialect) if self.deliver and opens_case(self.order_type) else None
+        return (Activity.ORDER_NOTIFY,) * self.notify + ((asked,) if asked else ())
 
 
 class PlacedOrder(msgspec.Struct, frozen=True, kw_only=True):
-    """An order with its one line; `license` and `instance_id` are what the seller delivered."""
+    """An order with its one line; `license` and `instance_id` are what the seller delivered, `of` the purchase that it changes."""
 
     order_id: str
     order_line_id: str
@@ -99,11 +132,18 @@ class PlacedOrder(msgspec.Struct, frozen=True, kw_only=True):
     calls: tuple[Activity, ...]
     license: str | None = None
     instance_id: str | None = None
+    of: str | None = None
+    stage: Stage = Stage.PLACED
+
+
+def new_order_id() -> str:
+    """`CS` and 13 upper-case letters or digits."""
+    return "CS" + "".join(secrets.choice(_ORDER_ID_SYMBOLS) for _ in range(_ORDER_ID_LENGTH))
 
 
 def place(order: NewOrder, now: Instant) -> PlacedOrder:
-    """Give the order its ids: `CS` and 13 upper-case letters or digits, the line's with `-000001` behind it."""
-    order_id = "CS" + "".join(secrets.choice(_ORDER_ID_SYMBOLS) for _ in range(_ORDER_ID_LENGTH))
+    """Give the order its ids, the line's with `-000001` behind the order's."""
+    order_id = new_order_id()
     return PlacedOrder(
         order_id=order_id,
         order_line_id=default_line_id(order_id),
@@ -119,13 +159,19 @@ def place(order: NewOrder, now: Instant) -> PlacedOrder:
     )
 
 
-def expire_time(order: PlacedOrder) -> str | None:
-    """The UTC stamp at which the bought period ends: the end of that day in Beijing [I]; None when bought once for all."""
+def end_of_period(order: PlacedOrder, start: Instant) -> Instant | None:
+    """When the bought period ends that began at `start`: the end of that day in Beijing [I]; None when bought once for all."""
     if order.period_type is None or order.period_number is None:
         return None
     unit = PeriodUnit(order.period_type.upper())
-    last_day = to_datetime(add_period(order.created_at, unit, order.period_number, _BEIJING), _BEIJING)
-    return format_stamp(from_datetime(last_day.replace(hour=23, minute=59, second=59)), UTC)
+    last_day = to_datetime(add_period(start, unit, order.period_number, _BEIJING), _BEIJING)
+    return from_datetime(last_day.replace(hour=23, minute=59, second=59, microsecond=0))
+
+
+def expire_time(order: PlacedOrder) -> str | None:
+    """The UTC stamp of the end of the bought period."""
+    end = end_of_period(order, order.created_at)
+    return None if end is None else format_stamp(end, UTC)
 
 
 def order_info(order: PlacedOrder) -> OrderInfo:

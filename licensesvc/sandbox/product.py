@@ -80,7 +80,7 @@ class Product:
             }
             for code, said in reports.items()
         ]
-        return await self._signed_post(f"{_OPEN_API}/v1/license/software-usage-info", {"usage_info": usage_info})
+        return await self._signed_post(f"{_OPEN_API}/v2/license/software-usage-info", {"usage_info": usage_info})
 
     async def query_order(self, order_id: str, order_line_id: str | None = None) -> dict[str, Any]:
         """Ask for an order, or one line of it, with the AK/SK of the seller (spec §1.6)."""

@@ -1,4 +1,4 @@
-"""What the sandbox remembers across restarts: its secrets, the seller's address and the orders placed.
+"""What the sandbox remembers across restarts: its secrets, the seller's address, the orders placed and the codes made for them.
 
 In: one private file, rewritten as a whole on every change. Out: transcripts of calls, which last as long as the process.
 While a sandbox runs, only its own process writes; others open the file for the secrets.
@@ -16,6 +16,7 @@ from typing import Final, Self
 
 import msgspec
 
+from licensesvc.sandbox.codes import Code
 from licensesvc.sandbox.orders import PlacedOrder
 
 FILE_NAME: Final = "sandbox.json"
@@ -36,6 +37,7 @@ class _File(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     api_access_key: str
     api_secret: str
     orders: list[PlacedOrder] = []
+    codes: list[Code] = []
 
     def __repr__(self) -> str:
         return f"_File(orders={len(self.orders)})"
@@ -57,6 +59,7 @@ class State:
         self._path = path
         self._content = content
         self._orders = {order.order_id: order for order in content.orders}
+        self._codes = {code.code: code for code in content.codes}
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -99,6 +102,22 @@ class State:
         """Placed orders by id, oldest first."""
         return MappingProxyType(self._orders)
 
+    @property
+    def codes(self) -> Mapping[str, Code]:
+        """License codes that the sandbox has made, by themselves, oldest first."""
+        return MappingProxyType(self._codes)
+
+    def code_of(self, order_id: str) -> Code | None:
+        """The code of a purchase."""
+        return next((code for code in self._codes.values() if code.order_id == order_id), None)
+
+    def put_code(self, code: Code) -> None:
+        """Remember a new code, or what became of a known one."""
+        self._codes[code.code] = code
+        if len(self._codes) > MAX_ORDERS:
+            del self._codes[next(iter(self._codes))]
+        self._save()
+
     def set_seller(self, callback_url: str) -> None:
         """Remember the seller's production URL."""
         self._content.seller_callback_url = callback_url
@@ -113,6 +132,7 @@ class State:
 
     def _save(self) -> None:
         self._content.orders = list(self._orders.values())
+        self._content.codes = list(self._codes.values())
         with _beside(self._path, self._content) as temporary:
             temporary.replace(self._path)
 

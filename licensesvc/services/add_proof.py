@@ -35,10 +35,10 @@ async def add_proof(tx: Tx, rt: Runtime, case_id: str, kind: ProofKind, file: St
     """Add a proof whose bytes are stored. Raises NotFound, IllegalTransition.
 
     Where the flow waits for proofs and the standard is met with this one, the seller has uploaded the proof: here, not yet there. A
-    proof may support an appeal, so a case that is frozen takes some too; it moves nobody then.
+    proof may support an appeal, so a case that is frozen takes some anywhere; it moves nobody then.
     """
     case = await locked(tx, case_id)
-    if case.node not in takes_proofs(case):
+    if case.node not in takes_proofs(case) and not case.state.frozen:
         raise IllegalTransition(case.node, Event.PROOF_UPLOADED)
     now = rt.clock()
     proof = Proof(

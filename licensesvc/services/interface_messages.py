@@ -1,6 +1,6 @@
 """Keeps interface messages (生产接口消息): every callback and every call of ours, with its outcome, secrets and people masked."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Final, Self
 
@@ -105,16 +105,33 @@ async def keep_callback(rt: Runtime, callback: Callback) -> None:
     """Store a callback with its answer."""
     message = kept_callback(rt, callback, public_id=rt.new_id(ids.MESSAGE, rt.clock()))
     named = named_in(callback.raw) if callback.raw is not None else {}
-    await rt.db.write(lambda tx: _store_callback(tx, rt, message, named))
-
-
-async def _store_callback(tx: Tx, rt: Runtime, message: Message, named: Mapping[str, object]) -> None:
     code, instance_id = _text(named.get("license")), _text(named.get("instanceId"))
-    if message.connection_id is not None and (code or instance_id):
-        index = code_index(rt, code) if code else None
-        license_id = await licenses.named_by(tx, message.connection_id, index=index, instance_id=instance_id)
-        message = msgspec.structs.replace(message, license_id=license_id)
-    await store(tx, message, rt.clock())
+    index = code_index(rt, code) if code else None
+    await rt.db.submit(store_callbacks, NamedMessage(message=message, code_index=index, instance_id=instance_id))
+
+
+class NamedMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """A message of a callback, and by what its request names a license."""
+
+    message: Message
+    code_index: str | None
+    instance_id: str | None
+
+
+async def store_callbacks(tx: Tx, commands: Sequence[NamedMessage]) -> Sequence[None]:
+    """Hot verb: add all waiting messages, for in a storm there is one for every call."""
+    await messages.insert_all(tx, [await _with_license(tx, command) for command in commands])
+    return [None] * len(commands)
+
+
+async def _with_license(tx: Tx, command: NamedMessage) -> Message:
+    message = command.message
+    if message.connection_id is None or (command.code_index is None and command.instance_id is None):
+        return message
+    license_id = await licenses.named_by(
+        tx, message.connection_id, index=command.code_index, instance_id=command.instance_id
+    )
+    return msgspec.structs.replace(message, license_id=license_id)
 
 
 async def store(tx: Tx, message: Message, now: Instant) -> None:

@@ -12,6 +12,7 @@ from licensesvc.domain.instants import SECOND
 from licensesvc.marketplace.huawei.breaker import BreakerOpen
 from licensesvc.marketplace.huawei.client import MarketplaceClient, MarketplaceUnreachable
 from licensesvc.marketplace.huawei.orders import MalformedAnswer, MarketplaceRefusal
+from licensesvc.outbound.client import OutboundClient
 from licensesvc.services import mail_code, raise_alerts, relay_usage
 from licensesvc.services.mailer import MailDelayed, Mailer, Undeliverable
 from licensesvc.services.marketplace_account import CannotAsk
@@ -56,10 +57,16 @@ _SCHEDULES: Final = {
 class OutboxWorker:
     """Works off the outbox in the background; `wake` tells it that something was added."""
 
-    def __init__(self, rt: Runtime, client: MarketplaceClient, mailer: Mailer | None = None) -> None:
+    def __init__(
+        self,
+        rt: Runtime,
+        client: MarketplaceClient,
+        mailer: Mailer | None = None,
+        outbound: OutboundClient | None = None,
+    ) -> None:
         self._rt = rt
         reporter = relay_usage.UsageReporter(rt, client)
-        channels = carriers(mailer)
+        channels = carriers(rt, mailer, outbound)
         self._handlers: dict[str, Callable[[OutboxItem], Awaitable[None]]] = {
             OUTBOX_KIND: lambda item: query_order(rt, client, decode_query(item.payload), restart_of=item.restart_of),
             mail_code.OUTBOX_KIND: lambda item: mail_code.send_code(rt, mailer, item),

@@ -32,7 +32,7 @@ from licensesvc.storage.port import StorageError, Tx
 from licensesvc.storage.reconciliation import Candidate, Run, Stage
 
 EVERY_S: Final = 60.0
-"""How often the server looks whether a night begins or goes on."""
+"""How often the server looks whether a night begins or goes on; also how long after its start it looks first."""
 LEASE: Final = 3 * MINUTE
 """Milliseconds after which another process takes over from one that does not go on."""
 RECOVERY: Final = 15 * MINUTE
@@ -88,11 +88,11 @@ class Reconciler:
     async def run(self) -> None:
         """Look until cancelled; a database that is away is asked again."""
         while True:
+            await self._sleep(EVERY_S)
             try:
                 await self.look()
             except* StorageError as lost:
                 _log.warning("reconciliation_waits_for_database", error=str(lost.exceptions[0]))
-            await self._sleep(EVERY_S)
 
     async def look(self) -> None:
         """Begin the nights that are due, and go on with those under way."""
@@ -106,17 +106,22 @@ class Reconciler:
     async def _night(self, connection: Connection, begins_at: int) -> None:
         spread = int.from_bytes(hashlib.sha256(connection.public_id.encode()).digest()[:2])
         night = night_of(self.rt.clock(), connection.calendar, begins_at, spread)
-        if night is not None:
-            await self.rt.db.write(
-                lambda tx: reconciliation.begin(tx, connection.id, night, self.rt.clock(), again=False)
-            )
+        run = await self.rt.db.read(lambda tx: reconciliation.run_of(tx, connection.id))
+        if run is None or run.finished_at is not None:
+            if night is None or (run is not None and run.night == night):
+                return  # looked at every minute: nothing is written where nothing begins
+            await self._begin(connection, night, again=False)
         await self.work(connection, EVERY_S)
 
     async def begin_now(self, connection: Connection) -> None:
         """Begin a comparison whatever the time is, unless one is under way."""
         night = night_of(self.rt.clock(), connection.calendar, 0, 0)
         assert night is not None
-        await self.rt.db.write(lambda tx: reconciliation.begin(tx, connection.id, night, self.rt.clock(), again=True))
+        await self._begin(connection, night, again=True)
+
+    async def _begin(self, connection: Connection, night: str, *, again: bool) -> None:
+        now = self.rt.clock()
+        await self.rt.db.write(lambda tx: reconciliation.begin(tx, connection.id, night, now, again=again))
 
     async def work(self, connection: Connection, seconds: float, *, eager: bool = False) -> Run | None:
         """Go on with the night of a connection for about so many seconds, if nobody else does; return how far it is.

@@ -20,7 +20,7 @@ import structlog
 from licensesvc.domain import relay as rules
 from licensesvc.domain.activation import decide_activation
 from licensesvc.domain.connection import Connection, Relay
-from licensesvc.domain.errors import IllegalLicenseState, LicenseNotActivated, LicenseNotFound, MarketplaceAway
+from licensesvc.domain.errors import IllegalLicenseState, MarketplaceAway, OrderConflict
 from licensesvc.domain.instants import MINUTE, SECOND, Instant, parse_stamp
 from licensesvc.domain.license import LicenseState, LicenseStatus, status_at
 from licensesvc.domain.ratelimit import Limit
@@ -53,7 +53,9 @@ LOOKUPS: Final = Limit(name="relay-lookups", count=5, window=MINUTE)
 UNKNOWN_KEPT_FOR: Final = 10 * MINUTE
 """How long a code that the marketplace does not know is refused without asking again."""
 NOT_ACTIVATED_KEPT_FOR: Final = MINUTE
-"""How long a known code is answered "not activated" without asking again."""
+"""How long a known code is answered "not activated" without asking again, unless it is activated here."""
+REFUSED_KEPT_FOR: Final = 5 * SECOND
+"""How long the refusal of a known code's activation is repeated without asking again: a program in a loop is no reason for calls."""
 AWAY_FOR: Final = 30 * SECOND
 """After a query that failed, codes with a last known good are answered by it for so long, without waiting for another failure."""
 NOES_KEPT: Final = 10_000
@@ -79,7 +81,7 @@ class RelayDesk:
         self.calls = calls
         self._limiter = limiter
         self._under_way: dict[Hashable, asyncio.Task[Any]] = {}
-        self._noes: dict[tuple[Heard, int, str], Instant] = {}
+        self._noes: dict[tuple[str, int, str], tuple[Heard, Instant]] = {}
         self._away_until: dict[int, Instant] = {}
 
     async def __aenter__(self) -> Self:
@@ -165,7 +167,7 @@ class RelayDesk:
 
     async def admit_unknown(self, caller: Caller, index: str) -> None:
         """Pay for the look-up of a code that nobody has told us of; raises LicenseNotFound, RateLimited."""
-        self._refuse_again(Heard.UNKNOWN, caller.connection.id, index)
+        self._refuse_again("any", caller.connection.id, index)
         bucket = f"{LOOKUPS.name} {caller.address}"
         self._limiter.admit(LOOKUPS, bucket)
         await self._limiter.charge(LOOKUPS, bucket)
@@ -174,11 +176,14 @@ class RelayDesk:
         """Store that the marketplace has these codes in service, and its answers."""
         try:
             found = await self._rt.db.write(lambda tx: record_activations(tx, self._rt, codes))
-        except ConstraintViolated:  # another process has learned one of them in this very moment
+        except (
+            ConstraintViolated,
+            OrderConflict,
+        ):  # another process has learned a code of the order in this very moment
             found = await self._rt.db.write(lambda tx: record_activations(tx, self._rt, codes))
         for code, loaded in zip(codes, found, strict=True):
-            self._noes.pop((Heard.NOT_ACTIVATED, code.connection.id, code.code_index), None)
-            self._noes.pop((Heard.UNKNOWN, code.connection.id, code.code_index), None)
+            for verb in ("any", "activate", "query"):
+                self._noes.pop((verb, code.connection.id, code.code_index), None)
             facts = code.facts or CodeFacts(status="ALIVE")
             await self._keep(code.connection, loaded, facts, day=day, now=code.now)
         return [Relayed(facts=code.facts, license=loaded) for code, loaded in zip(codes, found, strict=True)]
@@ -186,9 +191,11 @@ class RelayDesk:
     async def _activate(
         self, caller: Caller, code: str, index: str, known: Known, real_effect_time: str | None
     ) -> Relayed:
+        connection = caller.connection
         if known.license is None:
             await self.admit_unknown(caller, index)
-        connection = caller.connection
+        else:
+            self._refuse_again("activate", connection.id, index)
         outcome = await self.calls.activate(connection.id, connection.relay, code, real_effect_time)
         then, heard, facts, day = rules.ACTIVATION[outcome.heard], outcome.heard, outcome.facts, None
         if then is Then.ASK:
@@ -199,7 +206,7 @@ class RelayDesk:
             facts = asked.facts
         _log.info("relay_activation", heard=outcome.heard, then=then, told=heard)
         if then is not Then.RECORD:
-            raise self._no(then, heard, caller, index, known)
+            raise self._no("activate", then, heard, caller, index, known)
         [relayed] = await self.record([self.activated(caller, code, index, facts, real_effect_time)], day=day)
         return relayed
 
@@ -223,7 +230,7 @@ class RelayDesk:
         if loaded is None:
             await self.admit_unknown(caller, index)
         elif known.answer is None:
-            self._refuse_again(Heard.NOT_ACTIVATED, connection.id, index)
+            self._refuse_again("query", connection.id, index)
         outcome = await self.calls.query(connection.id, connection.relay, code)
         return await self.take(caller, code, index, known, outcome, asked_at)
 
@@ -233,13 +240,15 @@ class RelayDesk:
         """Store what a query answered and return it; raises the marketplace's refusal as ours, or MarketplaceAway."""
         connection, loaded, facts = caller.connection, known.license, outcome.facts
         then = rules.QUERY[outcome.heard]
-        self._away_until.pop(connection.id, None)
+        was_away = self._away_until.pop(connection.id, None) is not None
         if then is Then.LATER:
             self._away_until[connection.id] = self._rt.clock() + AWAY_FOR
+            if not was_away:
+                _log.warning("marketplace_away", connection=connection.public_id, heard=outcome.heard)
         elif outcome.heard is Heard.UNKNOWN and loaded is not None and known.answer is not None:
             await self._rt.db.write(lambda tx: rows.forget_answer(tx, loaded.view.id, asked_at))
         if then is not Then.RECORD or facts is None:
-            raise self._no(then, outcome.heard, caller, index, known)
+            raise self._no("query", then, outcome.heard, caller, index, known)
         day = rules.day_of(asked_at, connection.calendar)
         alive = rules.usable_status(facts.status) == "ALIVE"
         if loaded is None and not alive:  # nothing is stored of a code that is over
@@ -268,29 +277,29 @@ class RelayDesk:
     def _is_away(self, connection: Connection, now: Instant) -> bool:
         return 0 < self._away_until.get(connection.id, 0) - now <= AWAY_FOR
 
-    def _no(self, then: Then, heard: Heard, caller: Caller, index: str, known: Known) -> Exception:
-        """The error that a call ends with; noes that would be the same again are remembered for a while."""
+    def _no(self, verb: str, then: Then, heard: Heard, caller: Caller, index: str, known: Known) -> Exception:
+        """The error that a call ends with; a refusal that would be the same again is remembered for a while."""
         if then is not Then.PASS_ON:
             return MarketplaceAway()
-        now = self._rt.clock()
-        if heard in {Heard.UNKNOWN, Heard.BAD_LIST} and known.license is None:
-            self._remember(Heard.UNKNOWN, caller.connection.id, index, now + UNKNOWN_KEPT_FOR)
-        elif heard is Heard.NOT_ACTIVATED and known.license is not None:
-            self._remember(heard, caller.connection.id, index, now + NOT_ACTIVATED_KEPT_FOR)
+        if known.license is None:
+            if heard in {Heard.UNKNOWN, Heard.BAD_LIST}:
+                self._remember("any", caller.connection.id, index, Heard.UNKNOWN, UNKNOWN_KEPT_FOR)
+        elif verb == "activate":
+            self._remember(verb, caller.connection.id, index, heard, REFUSED_KEPT_FOR)
+        elif heard is Heard.NOT_ACTIVATED:
+            self._remember(verb, caller.connection.id, index, heard, NOT_ACTIVATED_KEPT_FOR)
         return rules.NO[heard]()
 
-    def _remember(self, heard: Heard, connection_id: int, index: str, until: Instant) -> None:
+    def _remember(self, verb: str, connection_id: int, index: str, heard: Heard, kept_for: Instant) -> None:
         if len(self._noes) >= NOES_KEPT:
             del self._noes[next(iter(self._noes))]
-        self._noes[heard, connection_id, index] = until
+        self._noes[verb, connection_id, index] = (heard, self._rt.clock() + kept_for)
 
-    def _refuse_again(self, heard: Heard, connection_id: int, index: str) -> None:
-        until = self._noes.get((heard, connection_id, index))
-        if until is None:
-            return
+    def _refuse_again(self, verb: str, connection_id: int, index: str) -> None:
+        heard, until = self._noes.get((verb, connection_id, index), (Heard.SUCCESS, 0))
         if 0 < until - self._rt.clock() <= UNKNOWN_KEPT_FOR:
-            raise LicenseNotFound if heard is Heard.UNKNOWN else LicenseNotActivated
-        del self._noes[heard, connection_id, index]
+            raise rules.NO[heard]
+        self._noes.pop((verb, connection_id, index), None)
 
     async def shared(self, key: Hashable, work: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
         """Do `work` once for all who ask for the same while it is under way; it goes on when they leave."""

@@ -209,17 +209,20 @@ class RelayCalls:
 
 async def heard(call: Callable[[], Awaitable[CodeFacts | None]], *, shape_matters: bool = False) -> Outcome:
     """The outcome of one call; with `shape_matters` it raises UnknownShape, for its caller knows another way to ask."""
+    failed: Exception
     try:
         return Outcome(heard=Heard.SUCCESS, facts=await call())
     except MarketplaceRefusal as refusal:
-        return Outcome(heard=HEARD.get(refusal.result_code, Heard.TROUBLE))
-    except MarketplaceUnreachable as error:
-        return Outcome(heard=Heard.LOST if error.sent else Heard.TROUBLE)
-    except UnknownShape:
+        known = HEARD.get(refusal.result_code)
+        if known is None:
+            _log.warning("marketplace_call_failed", code=refusal.result_code)  # its text may name a license code
+        return Outcome(heard=known or Heard.TROUBLE)
+    except UnknownShape as error:
         if shape_matters:
             raise
-        return Outcome(heard=Heard.LOST)
-    except MalformedAnswer:
-        return Outcome(heard=Heard.LOST)
-    except BreakerOpen:
-        return Outcome(heard=Heard.TROUBLE)
+        outcome, failed = Heard.LOST, error
+    except (MarketplaceUnreachable, MalformedAnswer, BreakerOpen) as error:
+        nothing_sent = isinstance(error, BreakerOpen) or getattr(error, "sent", True) is False
+        outcome, failed = Heard.TROUBLE if nothing_sent else Heard.LOST, error
+    _log.warning("marketplace_call_failed", error=f"{type(failed).__name__}: {failed}")
+    return Outcome(heard=outcome)

@@ -135,8 +135,8 @@ async def record_activations(tx: Tx, rt: Runtime, codes: Sequence[Activated]) ->
     A code that nobody has told us of is learned first: order, line and license. Raises LicenseNotFound when its product is not mapped or
     not the caller's, IllegalLicenseState, and what receiving an order raises.
     """
-    known = await licenses.by_codes(tx, [code.code_index for code in codes], lock=True)
-    for code in codes:
+    known = await licenses.by_codes(tx, [code.code_index for code in codes], lock=False)
+    for code in codes:  # before any license is locked: orders come first
         if code.code_index not in known:
             await _learn(tx, rt, code)
     found = await licenses.by_codes(tx, [code.code_index for code in codes], lock=True)

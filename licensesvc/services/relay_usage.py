@@ -217,19 +217,19 @@ class UsageReporter:
         rows, said = self._compose(waiting)
         async with OutboundCall(self._rt, stored.connection, activity="license/software-usage-info", order_id=None):
             outcomes = await self._send(account, said)
-        done = [row for code, mine in rows.items() if outcomes[code].heard is Heard.SUCCESS for row in mine]
-        refused = [row for code, mine in rows.items() if outcomes[code].heard in BLAMES_A_CODE for row in mine]
-        now = self._rt.clock()
+            done = [row for code, mine in rows.items() if outcomes[code].heard is Heard.SUCCESS for row in mine]
+            refused = [row for code, mine in rows.items() if outcomes[code].heard in BLAMES_A_CODE for row in mine]
+            now = self._rt.clock()
 
-        async def mark(tx: Tx) -> None:
-            await relay.mark_reported(tx, done, now)
-            await relay.mark_refused(tx, refused, now)
+            async def mark(tx: Tx) -> None:
+                await relay.mark_reported(tx, done, now)
+                await relay.mark_refused(tx, refused, now)
 
-        await self._rt.db.write(mark)
-        if refused:
-            _log.warning("relay_usage_refused", connection=stored.connection.public_id, uses=len(refused))
-        if len(done) + len(refused) < sum(map(len, rows.values())):
-            raise MarketplaceAway
+            await self._rt.db.write(mark)
+            if refused:
+                _log.warning("relay_usage_refused", connection=stored.connection.public_id, uses=len(refused))
+            if len(done) + len(refused) < sum(map(len, rows.values())):
+                raise MarketplaceAway
 
     def _compose(self, waiting: Sequence[UsageRow]) -> tuple[dict[str, list[UsageRow]], dict[str, list[str | int]]]:
         """Rows by code and what to say of each code, within the bounds of one call; who used a code on two days is named once."""

@@ -7,19 +7,24 @@ In: what is still worth sending, its words, one function for each kind of channe
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, tzinfo
+from http import HTTPStatus
 from importlib.resources import files
 from string import Template
 from typing import Final, TypeAlias
 
 import msgspec
 
+from licensesvc import __version__
 from licensesvc.domain.alerts import Event
 from licensesvc.domain.connection import Connection
 from licensesvc.domain.delisting import Gauge, Level
-from licensesvc.domain.instants import Instant, to_datetime
+from licensesvc.domain.instants import Instant, rfc3339, to_datetime
+from licensesvc.outbound.client import OutboundClient, OutboundFailed, OutboundRefused
+from licensesvc.services import webhook_template
 from licensesvc.services.guard_texts import EVENTS, LEVELS, TEST, WORDS
 from licensesvc.services.mail_code import Language, plain
-from licensesvc.services.mailer import Mail, MailDelayed, Mailer
+from licensesvc.services.mailer import Mail, MailDelayed, Mailer, Undeliverable
+from licensesvc.services.manage_alert_channels import channel_secret_context
 from licensesvc.services.raise_alerts import Notice
 from licensesvc.services.runtime import Runtime
 from licensesvc.storage import alert_channels, alerts, connections
@@ -29,6 +34,8 @@ from licensesvc.storage.port import Tx
 
 SENDING_S: Final = 20.0
 """How long one alert may take in its channel: a server that hangs holds its place in the outbox no longer."""
+USER_AGENT: Final = f"licensesvc/{__version__}"
+_SUCCESS: Final = 2
 _NOTHING: Final = "–"
 
 
@@ -54,7 +61,7 @@ Carrier: TypeAlias = Callable[[Outgoing], Awaitable[None]]
 """Carries alerts for one kind of channel. Raises MailDelayed or AlertDelayed to be tried again, Undeliverable when it never will."""
 
 
-def carriers(mailer: Mailer | None) -> dict[ChannelKind, Carrier]:
+def carriers(rt: Runtime, mailer: Mailer | None, outbound: OutboundClient | None) -> dict[ChannelKind, Carrier]:
     """The kinds of channels that this server can carry alerts through."""
 
     async def by_mail(outgoing: Outgoing) -> None:
@@ -70,7 +77,44 @@ def carriers(mailer: Mailer | None) -> dict[ChannelKind, Carrier]:
             )
         )
 
-    return {ChannelKind.MAIL: by_mail}
+    async def by_webhook(outgoing: Outgoing) -> None:
+        if outbound is None:
+            raise AlertDelayed("this process makes no calls")
+        channel = outgoing.channel
+        headers = {"Content-Type": "application/json", "User-Agent": USER_AGENT, "Idempotency-Key": outgoing.key}
+        if channel.secret is not None and channel.secret_header is not None:
+            secret = rt.vault.open(channel.secret, channel_secret_context(channel.public_id))
+            headers[channel.secret_header] = secret.decode()
+        body = webhook_template.fill(channel.template, _values(outgoing))
+        try:
+            answer = await outbound.post(channel.address, headers=headers, body=body)
+        except (OutboundRefused, OutboundFailed) as error:
+            raise AlertDelayed(str(error)) from None
+        if answer.status == HTTPStatus.GONE:
+            raise Undeliverable(f"HTTP {answer.status}")
+        if answer.status // 100 != _SUCCESS:  # also a redirect, which is not followed; the operator can mend the row
+            raise AlertDelayed(f"HTTP {answer.status}")
+
+    return {ChannelKind.MAIL: by_mail, ChannelKind.WEBHOOK: by_webhook}
+
+
+def _values(outgoing: Outgoing) -> dict[str, str]:
+    """What the placeholders of a template stand for; every one of `webhook_template.PLACEHOLDERS`."""
+    notice = outgoing.notice
+    return {
+        "event": notice.event,
+        "alert": notice.alert or "",
+        "connection": notice.connection,
+        "gauge": notice.gauge or "",
+        "level": notice.level,
+        "value": "" if notice.value is None else str(notice.value),
+        "limit": "" if notice.limit is None else str(notice.limit),
+        "opened_at": "" if notice.opened_at is None else rfc3339(notice.opened_at),
+        "at": rfc3339(notice.at),
+        "recipient": outgoing.channel.recipient or "",
+        "subject": outgoing.subject,
+        "text": outgoing.text,
+    }
 
 
 async def send_alert(rt: Runtime, by_kind: Mapping[ChannelKind, Carrier], item: OutboxItem) -> None:

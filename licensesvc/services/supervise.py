@@ -8,7 +8,7 @@ import msgspec
 
 from licensesvc.domain import ids
 from licensesvc.domain.audit import AuditEvent
-from licensesvc.domain.errors import IllegalTransition
+from licensesvc.domain.errors import DomainError, IllegalTransition
 from licensesvc.domain.instants import Instant, zone_of
 from licensesvc.domain.product import Product
 from licensesvc.domain.settlement import settlement_month
@@ -132,7 +132,7 @@ async def follow_order(
     log = [event.happening for event in await supervision.events_of(tx, case.id)]
     try:
         fits = replay(flow, log) == case.state
-    except IllegalTransition:
+    except DomainError:
         fits = False
     if not fits:
         return case

@@ -9,7 +9,10 @@ from licensesvc.domain.instants import Instant
 from licensesvc.storage.port import Row, Tx
 from licensesvc.storage.where import EVERYTHING, Where
 
-_COLUMNS = "id, public_id, name, kind, language, least_level, address, recipient, template, secret, created_at, version"
+_COLUMNS = (
+    "id, public_id, name, kind, language, least_level, address, recipient, template, secret_header,"
+    " secret, created_at, version"
+)
 
 
 class ChannelKind(StrEnum):
@@ -31,6 +34,7 @@ class StoredChannel(msgspec.Struct, frozen=True, kw_only=True):
     address: str
     recipient: str | None = None
     template: str | None = None
+    secret_header: str | None = None
     secret: bytes | None = None
     created_at: Instant
     version: int = 1
@@ -50,6 +54,7 @@ def _read(row: Row) -> StoredChannel:
         address=row["address"],
         recipient=row["recipient"],
         template=row["template"],
+        secret_header=row["secret_header"],
         secret=row["secret"],
         created_at=row["created_at"],
         version=row["version"],
@@ -60,7 +65,7 @@ async def insert(tx: Tx, channel: StoredChannel) -> None:
     """Add a channel; its `id` and `version` fields are ignored."""
     await tx.run(
         "INSERT INTO alert_channels (public_id, name, kind, language, least_level, address, recipient, template,"
-        " secret, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+        " secret_header, secret, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
         channel.public_id,
         channel.name,
         channel.kind.value,
@@ -69,6 +74,7 @@ async def insert(tx: Tx, channel: StoredChannel) -> None:
         channel.address,
         channel.recipient,
         channel.template,
+        channel.secret_header,
         channel.secret,
         channel.created_at,
     )
@@ -78,7 +84,7 @@ async def update(tx: Tx, channel: StoredChannel) -> bool:
     """Write every field back if the row still has `channel.version`; say whether it had."""
     changed = await tx.run(
         "UPDATE alert_channels SET name = $2, language = $3, least_level = $4, address = $5, recipient = $6,"
-        " template = $7, secret = $8, version = version + 1 WHERE id = $1 AND version = $9",
+        " template = $7, secret_header = $8, secret = $9, version = version + 1 WHERE id = $1 AND version = $10",
         channel.id,
         channel.name,
         channel.language,
@@ -86,6 +92,7 @@ async def update(tx: Tx, channel: StoredChannel) -> bool:
         channel.address,
         channel.recipient,
         channel.template,
+        channel.secret_header,
         channel.secret,
         channel.version,
     )

@@ -4,7 +4,7 @@ import msgspec
 
 from licensesvc.domain.instants import Instant
 from licensesvc.domain.messages import MessageState
-from licensesvc.storage.messages import ABOUT_LICENSE, STATES, Purpose
+from licensesvc.storage.messages import ABOUT_LICENSE, NOT_SUCCEEDED, STATES, Purpose
 from licensesvc.storage.where import EVERYTHING, Where
 
 
@@ -45,4 +45,6 @@ class MessageSearch(msgspec.Struct, frozen=True, kw_only=True):
             return where
         if len(self.states) == 1:  # as it stands: the partial index serves it
             return where.always(STATES[self.states[0]])
+        if MessageState.SUCCEEDED not in self.states:
+            where = where.always(NOT_SUCCEEDED)
         return where.always(f"({' OR '.join(f'({STATES[state]})' for state in self.states)})")

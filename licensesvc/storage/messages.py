@@ -1,6 +1,6 @@
 """Rows of `messages`, `nonces` and `idempotency_keys`: what was said, and what must not be said twice."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final, Literal, TypeAlias
 
 import msgspec
@@ -16,17 +16,17 @@ UNAUTHENTICATED_KEPT = 1_000
 NEWEST_FIRST: Final = 2**63 - 1
 """Where a list of messages begins that starts with the newest."""
 
-_UNDONE: Final = f"m.outcome NOT IN {SUCCEEDED_OUTCOMES}"  # word for word as in the partial index
+NOT_SUCCEEDED: Final = f"m.outcome NOT IN {SUCCEEDED_OUTCOMES}"  # word for word as in the partial index
 _LATER: Final = (
     "EXISTS (SELECT 1 FROM messages n WHERE n.order_id = m.order_id AND n.id > m.id"
     " AND n.connection_id = m.connection_id AND n.direction = m.direction AND n.activity = m.activity"
-    f" AND n.purpose = m.purpose AND NOT {_UNDONE.replace('m.', 'n.')})"
+    f" AND n.purpose = m.purpose AND NOT {NOT_SUCCEEDED.replace('m.', 'n.')})"
 )
-_OPEN: Final = f"{_UNDONE} AND m.authenticated_at IS NOT NULL AND m.restarted_at IS NULL"
+_OPEN: Final = f"{NOT_SUCCEEDED} AND m.authenticated_at IS NOT NULL AND m.restarted_at IS NULL"
 STATES: Final[Mapping[MessageState, str]] = {
-    MessageState.SUCCEEDED: f"NOT {_UNDONE}",
-    MessageState.UNPROVEN: f"{_UNDONE} AND m.authenticated_at IS NULL",
-    MessageState.RESTARTED: f"{_UNDONE} AND m.authenticated_at IS NOT NULL AND m.restarted_at IS NOT NULL",
+    MessageState.SUCCEEDED: f"NOT {NOT_SUCCEEDED}",
+    MessageState.UNPROVEN: f"{NOT_SUCCEEDED} AND m.authenticated_at IS NULL",
+    MessageState.RESTARTED: f"{NOT_SUCCEEDED} AND m.authenticated_at IS NOT NULL AND m.restarted_at IS NOT NULL",
     MessageState.RETRIED: f"{_OPEN} AND {_LATER}",
     MessageState.IN_PROGRESS: f"{_OPEN} AND m.outcome = '{IN_PROGRESS_OUTCOME}' AND NOT {_LATER}",
     MessageState.FAILED: f"{_OPEN} AND m.outcome <> '{IN_PROGRESS_OUTCOME}' AND NOT {_LATER}",
@@ -83,6 +83,12 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
         return f"Message({self.public_id})"
 
 
+_STORED: Final = (
+    "public_id", "connection_id", "direction", "activity", "order_id", "authenticated_at", "received_at", "request", "response",
+    "outcome", "detail", "address", "duration_ms", "purpose", "sealed_request", "restart_of", "license_id",
+)  # fmt: skip
+
+
 def _message(row: Row) -> Message:
     return Message(
         id=row["id"],
@@ -110,29 +116,17 @@ def _message(row: Row) -> Message:
 
 async def insert(tx: Tx, message: Message) -> None:
     """Add a message; of those whose sender is unproven only the newest are kept."""
-    await tx.run(
-        "INSERT INTO messages (public_id, connection_id, direction, activity, order_id, authenticated_at, received_at,"
-        " request, response, outcome, detail, address, duration_ms, purpose, sealed_request, restart_of, license_id)"
-        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
-        message.public_id,
-        message.connection_id,
-        message.direction,
-        message.activity,
-        message.order_id,
-        message.authenticated_at,
-        message.received_at,
-        message.request,
-        message.response,
-        message.outcome,
-        message.detail,
-        message.address,
-        message.duration_ms,
-        message.purpose,
-        message.sealed_request,
-        message.restart_of,
-        message.license_id,
+    await insert_all(tx, [message])
+
+
+async def insert_all(tx: Tx, new: Sequence[Message]) -> None:
+    """Add messages, in order; of those whose sender is unproven only the newest are kept."""
+    markers = ", ".join(f"${number}" for number in range(1, len(_STORED) + 1))
+    await tx.many(
+        f"INSERT INTO messages ({', '.join(_STORED)}) VALUES ({markers})",
+        [tuple(getattr(message, name) for name in _STORED) for message in new],
     )
-    if message.authenticated_at is None:
+    if any(message.authenticated_at is None for message in new):
         await tx.run(
             "DELETE FROM messages WHERE authenticated_at IS NULL AND id <= (SELECT id FROM messages"
             " WHERE authenticated_at IS NULL ORDER BY id DESC LIMIT 1 OFFSET $1)",
@@ -185,7 +179,7 @@ async def overtaken_by(tx: Tx, message: Message) -> str | None:
         return None
     row = await tx.one(
         "SELECT m.public_id FROM messages m WHERE m.license_id = $1 AND m.id > $2 AND m.activity = $3"
-        f" AND m.purpose = 'live' AND m.direction = 'in' AND NOT {_UNDONE}"
+        f" AND m.purpose = 'live' AND m.direction = 'in' AND NOT {NOT_SUCCEEDED}"
         " AND (m.restart_of IS NULL OR m.restart_of <> $4) ORDER BY m.id DESC LIMIT 1",
         message.license_id,
         message.id,

@@ -31,7 +31,7 @@ class UsageRow(msgspec.Struct, frozen=True, kw_only=True):
     client: bytes | None
     active_num: int | None
     code: bytes
-    """The license's newest code, sealed."""
+    """The marketplace's code of the license, sealed."""
 
     def __repr__(self) -> str:
         return f"UsageRow({self.id})"
@@ -150,7 +150,8 @@ async def waiting_usage(tx: Tx, connection_id: int, *, limit: int) -> list[Usage
     """Up to `limit` uses of a connection's codes that wait to be reported, those of one license and day together."""
     rows = await tx.all(
         "SELECT u.id, u.license_id, l.public_id, u.day, u.client_index, u.client, u.active_num,"
-        " (SELECT c.sealed FROM license_codes c WHERE c.license_id = u.license_id ORDER BY c.id DESC LIMIT 1) AS code"
+        " (SELECT c.sealed FROM license_codes c WHERE c.license_id = u.license_id"
+        " ORDER BY CASE c.kind WHEN 'marketplace' THEN 0 ELSE 1 END, c.id DESC LIMIT 1) AS code"
         " FROM relay_usage u JOIN licenses l ON l.id = u.license_id WHERE u.connection_id = $1"
         " AND u.reported_at IS NULL AND u.refused_at IS NULL ORDER BY u.day, u.license_id, u.id LIMIT $2",
         connection_id,

@@ -14,6 +14,7 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from licensesvc import logs
+from licensesvc.logs import AccessLog
 from licensesvc.metrics import UNMATCHED, Metrics
 from licensesvc.web.asgi import client_address
 from licensesvc.web.request_ids import request_id
@@ -30,8 +31,7 @@ _TYPE_OF_PARAMETER: Final = re.compile(r":\w+(?=\})")
 class Observed:
     """Wraps an application of the framework; request ids go around it."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, access: Any) -> None:
-        """`access` is the logger of `logs.access_logger`."""
+    def __init__(self, app: ASGIApp, metrics: Metrics, access: AccessLog) -> None:
         self._app = app
         self._metrics = metrics
         self._info = access.info

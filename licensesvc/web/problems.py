@@ -58,7 +58,7 @@ TABLE: Final[Mapping[str, Kind]] = {
     "NOT_A_SELLER": Kind(HTTPStatus.FORBIDDEN, "Only for the seller"),
     "NOT_ISSUABLE": Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "No license can be issued for this"),
     "ILLEGAL_TRANSITION": Kind(HTTPStatus.CONFLICT, "Not in this state"),
-    "MARKETPLACE_AWAY": Kind(HTTPStatus.SERVICE_UNAVAILABLE, "The marketplace does not answer"),
+    "MARKETPLACE_AWAY": Kind(HTTPStatus.FAILED_DEPENDENCY, "The marketplace does not answer"),
     "NOT_RESTARTABLE": Kind(HTTPStatus.CONFLICT, "This cannot be carried out again"),
     "MARKETPLACE_NOT_ASKED": Kind(HTTPStatus.CONFLICT, "The marketplace could not be asked"),
     "NOT_REPAIRABLE": Kind(HTTPStatus.CONFLICT, "There is no safe repair"),

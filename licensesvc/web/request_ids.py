@@ -4,7 +4,7 @@ In: the ASGI wrapper to put around the whole application: middleware of the fram
 """
 
 import re
-import uuid
+import secrets
 from typing import Final, cast
 
 from litestar.enums import ScopeType
@@ -14,6 +14,7 @@ from licensesvc.logs import looks_secret
 
 HEADER: Final = b"x-request-id"
 
+_MADE_BYTES: Final = 16
 _SCOPE_KEY: Final = "licensesvc.request_id"
 _ACCEPTED: Final = re.compile(rb"[A-Za-z0-9-]{1,64}")
 
@@ -34,7 +35,7 @@ class RequestIds:
             return
         name = dict(scope["headers"]).get(HEADER, b"")
         if not _ACCEPTED.fullmatch(name) or looks_secret(name.decode()):
-            name = uuid.uuid4().hex.encode()
+            name = secrets.token_hex(_MADE_BYTES).encode()
         scope[_SCOPE_KEY] = name.decode()  # type: ignore[typeddict-unknown-key]  # ASGI leaves room for more keys
 
         async def named(message: Message) -> None:

@@ -166,3 +166,11 @@ def test_guessing_is_hopeless():
     fit_codes = 2**BITS * len(SYMBOLS) // 37
     assert fit_codes > 2**115
     assert 365 * 86_400 * 1_000 * 10**6 / fit_codes <= 1e-9
+
+
+SHAPED = st.from_regex(rf"(P[LM]|[A-Z][A-Z0-9]{{1,7}})(-[{SYMBOLS}OIL]{{5}}){{5}}", fullmatch=True)
+
+
+@given(SHAPED | SHAPED.map(str.lower) | st.text(max_size=40))
+def test_a_code_that_needs_no_forgiving_takes_a_shorter_way_to_the_same_end(text):
+    assert canonical(text) == inspect(text).canonical

@@ -59,6 +59,8 @@ def test_an_activation_is_asked_for_wherever_it_may_have_had_its_effect():
         (Heard.LOST, Heard.SUCCESS, "RELEASED", (Then.PASS_ON, Heard.ILLEGAL_STATE)),
         (Heard.LOST, Heard.NOT_ACTIVATED, None, (Then.LATER, Heard.LOST)),
         (Heard.ILLEGAL_STATE, Heard.NOT_ACTIVATED, None, (Then.PASS_ON, Heard.ILLEGAL_STATE)),
+        (Heard.LOST, Heard.ILLEGAL_STATE, None, (Then.LATER, Heard.LOST)),
+        (Heard.ILLEGAL_STATE, Heard.ILLEGAL_STATE, None, (Then.PASS_ON, Heard.ILLEGAL_STATE)),
         (Heard.LOST, Heard.UNKNOWN, None, (Then.PASS_ON, Heard.UNKNOWN)),
         (Heard.LOST, Heard.TROUBLE, None, (Then.LATER, Heard.TROUBLE)),
         (Heard.ILLEGAL_STATE, Heard.LOST, None, (Then.LATER, Heard.LOST)),

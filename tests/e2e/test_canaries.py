@@ -167,6 +167,26 @@ def use(house: House, data: Path) -> None:
         {"connection": connection["id"], "product": product["id"], "scope": "device", "name": "widget"},
     )
     canaries |= {"software's access key": pair["access_key"], "software's secret key": pair["secret_key"]}
+    house.admin("POST", "/alert-channels", {"name": "ops", "kind": "mail", "address": canaries["mail address, tagged"]})
+    house.admin(
+        "PUT",
+        f"/delisting-guard/{connection['id']}/failed-orders",
+        {"month": time.strftime("%Y-%m", time.gmtime()), "failed_orders": 9},
+    )
+    gateway = house.admin(
+        "POST",
+        "/alert-channels",
+        {
+            "name": "text messages",
+            "kind": "webhook",
+            "address": "https://192.0.2.1/send",
+            "recipient": canaries["mobile number"],
+            "template": {"to": "$recipient"},
+            "secret_header": "Authorization",
+            "secret": canaries["AWS-like secret key"],
+        },
+    )
+    house.admin("POST", f"/alert-channels/{gateway['id']}/test")
     door = f"/callbacks/{connection['id']}"
     stamp = time.strftime("%Y%m%d%H%M%S", time.gmtime()) + "000"
     device = {"name": "identificationCode", "value": canaries["fingerprint, hex"]}
@@ -203,6 +223,18 @@ def use(house: House, data: Path) -> None:
     canaries["real document"] = document
     license_id = house.admin("GET", "/licenses", params={"order_id": "CS1"})["items"][0]["id"]
     house.admin("GET", f"/licenses/{license_id}/code")
+    submitted = {
+        "policy": policy["id"],
+        "connection": connection["id"],
+        "name": "Bound",
+        "marketplace_product_id": "OFFI2",
+    }
+    bound = house.admin("POST", "/products", {**submitted, "delivery_kind": "LICENSE_1_0_HARDWARE_CODE"})
+    order = {"connection": connection["id"], "order_id": "CS2", "lines": [{"product": bound["id"]}]}
+    case = f"/supervision-cases/{house.admin('POST', '/orders', order)['lines'][0]['case']}"
+    hardware = {"event": "code_submitted", "actor": "buyer", "buyer_code": canaries["fingerprint, hex"]}
+    house.admin("POST", f"{case}/events", hardware)
+    house.admin("GET", f"{case}/buyer-code")
 
 
 def plant(house: House, canary: str) -> None:

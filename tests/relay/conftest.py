@@ -22,8 +22,12 @@ def mode() -> str:
 
 
 @pytest.fixture
-async def rig(database: Database, tmp_path: Path, mode: str) -> AsyncIterator[Rig]:
-    clock = Clock()
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def rig(database: Database, tmp_path: Path, mode: str, clock: Clock) -> AsyncIterator[Rig]:
     rt: Runtime = await make_runtime(database, private_directory(tmp_path / "data"), clock)
     async with open_rig(rt, clock, mode) as opened:
         yield opened

@@ -13,7 +13,7 @@ from licensesvc.signing import vault
 from licensesvc.storage import relay as rows
 from licensesvc.web.openapi_compat.usage import usage_calls
 from tests.support_edges import change, open_shop
-from tests.support_relay import QUERY, USAGE, Code
+from tests.support_relay import QUERY, TLS, USAGE, Code
 
 OK = "92020000"
 TODAY, TOMORROW = "20261118", "20261119"
@@ -149,6 +149,7 @@ async def test_after_an_unknown_outcome_everything_is_told_again(alive, mishap):
     alive.market.mishap = mishap
     await report(alive)
     assert await waiting(alive) == 1
+    assert await alive.rows("SELECT outcome FROM messages") == [("MarketplaceAway",)]
     alive.market.mishap = None
     await report(alive, later=HOUR)
 
@@ -214,7 +215,10 @@ async def test_use_that_is_recorded_during_a_report_is_not_forgotten(alive):
 async def test_two_processes_that_report_at_once_mark_each_use_once(alive):
     await use(alive, {"PL1": ["ann", "bob"]})
     alive.clock.now += MINUTE
-    async with MarketplaceClient() as one, MarketplaceClient() as two:  # as two processes: without a lock in common
+    async with (
+        MarketplaceClient(TLS) as one,
+        MarketplaceClient(TLS) as two,
+    ):  # as two processes: without a lock in common
         reporters = [relay_usage.UsageReporter(alive.rt, each) for each in (one, two)]
         await asyncio.gather(*(reporter.report(alive.shop.connection.public_id) for reporter in reporters))
 

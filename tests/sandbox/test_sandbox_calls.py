@@ -15,7 +15,7 @@ from licensesvc.marketplace.huawei.orders import order_answer, parse_order_answe
 from licensesvc.marketplace.huawei.signature_v1 import body_sign, verify_auth_token
 from licensesvc.marketplace.huawei.signature_v2 import verify_url_signature
 from licensesvc.marketplace.huawei.wire import SignatureRefused
-from licensesvc.sandbox.calls import Answer, AnswerRefused, compose, read_license_answer, read_notification_answer
+from licensesvc.sandbox.calls import Answer, AnswerRefused, compose, read_answer, read_license_answer
 from licensesvc.sandbox.orders import Activity, NewOrder, expire_time, order_info, place
 
 KEY = "0123456789abcdef-demo-key"
@@ -229,14 +229,14 @@ def test_any_status_but_200_is_refused(status):
     with pytest.raises(AnswerRefused, match=str(status)):
         read_license_answer(answer(status=status), KEY)
     with pytest.raises(AnswerRefused, match=str(status)):
-        read_notification_answer(answer(status=status))
+        read_answer(answer(status=status), Activity.ORDER_NOTIFY, KEY)
 
 
 def test_a_notification_needs_no_body_sign_but_a_success_code():
-    read_notification_answer(Answer(status=200, headers=[], body=b'{"resultCode":"000000"}'))
+    read_answer(Answer(status=200, headers=[], body=b'{"resultCode":"000000"}'), Activity.ORDER_NOTIFY, KEY)
 
     with pytest.raises(AnswerRefused, match="000001"):
-        read_notification_answer(Answer(status=200, headers=[], body=b'{"resultCode":"000001"}'))
+        read_answer(Answer(status=200, headers=[], body=b'{"resultCode":"000001"}'), Activity.ORDER_NOTIFY, KEY)
 
 
 def test_64_characters_of_instance_id_and_a_long_license_are_fine():

@@ -31,7 +31,7 @@ async def test_a_placed_order_is_shown_and_listed(sandbox):
 
 
 async def test_the_list_is_newest_first_and_bounded(sandbox, monkeypatch):
-    monkeypatch.setattr("licensesvc.sandbox.app.LISTED_ORDERS", 2)
+    monkeypatch.setattr("licensesvc.sandbox.control.LISTED_ORDERS", 2)
     ids = [(await sandbox.http.post("/sandbox/orders", content=GOOD)).json()["order_id"] for _ in range(3)]
 
     listed = (await sandbox.http.get("/sandbox/orders")).json()
@@ -85,7 +85,7 @@ async def test_a_call_that_nobody_could_receive_is_refused_before_the_order_exis
         GOOD.replace(b"false", b"0"),
         GOOD.replace(b"OFFI1", b""),
         GOOD.replace(b"OFFI1", b"O" * 65),
-        GOOD.replace(b"LICENSE_1_0", b"ONLINE_LICENSE"),
+        GOOD.replace(b"LICENSE_1_0", b"AI_ASSET"),
         GOOD.replace(b"LICENSE_1_0", b"license_1_0"),
     ],
 )

@@ -129,7 +129,7 @@ async def test_lists_reports_and_questions_are_signed_and_have_their_documented_
         ("POST", f"{GLOBAL}/v2/license/heartbeat", b'{"license_list":["LS-1"]}'),
         (
             "POST",
-            f"{GLOBAL}/v1/license/software-usage-info",
+            f"{GLOBAL}/v2/license/software-usage-info",
             (
                 b'{"usage_info":[{"license":"LS-1","software_usage_Info":[{"id":"account1"}]},'
                 b'{"license":"LS-2","software_usage_Info":[{"active_num":100}]}]}'

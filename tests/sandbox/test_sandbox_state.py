@@ -52,7 +52,7 @@ def test_the_file_has_the_documented_members(state, tmp_path):
 
     members = msgspec.json.decode((tmp_path / "sandbox.json").read_bytes())
 
-    assert list(members) == ["seller_callback_url", "callback_key", "api_access_key", "api_secret", "orders"]
+    assert list(members) == ["seller_callback_url", "callback_key", "api_access_key", "api_secret", "orders", "codes"]
 
 
 def test_the_oldest_order_is_forgotten_beyond_the_bound(state, tmp_path, monkeypatch):

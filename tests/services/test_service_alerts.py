@@ -8,6 +8,7 @@ import pytest
 from licensesvc.domain.delisting import Gauge, Level
 from licensesvc.domain.errors import InvalidParameter, NotFound, StaleVersion
 from licensesvc.domain.instants import DAY, HOUR, MINUTE
+from licensesvc.outbound.addresses import Policy
 from licensesvc.services import send_alerts
 from licensesvc.services.guard_texts import EVENTS, LEVELS, TEST, WORDS
 from licensesvc.services.mail_code import Language
@@ -24,11 +25,13 @@ from licensesvc.services.raise_alerts import MAX_CHANNELS, OUTBOX_KIND, Notice
 from licensesvc.services.send_alerts import compose
 from licensesvc.services.watch_delisting import DelistingWatch
 from licensesvc.storage import alert_channels, alerts
+from licensesvc.storage.alert_channels import ChannelKind
 from tests.support_edges import change, rows
 from tests.support_guard import reported
 from tests.support_mail import SENDER, Inbox, a_mailer, serving
 
 test_channel.__test__ = False  # a use-case, not a test
+PUBLIC = Policy()
 OPS = "canary.ops@seller.example"
 NOVEMBER = "2026-11"
 
@@ -45,8 +48,8 @@ def inbox():
 
 
 async def channel(rt, name="ops", **fields):
-    command = CreateChannel(**{"name": name, "kind": "mail", "address": OPS, **fields})
-    return await rt.db.write(lambda tx: create_channel(tx, rt, command, by="owner"))
+    command = CreateChannel(**{"name": name, "kind": ChannelKind.MAIL, "address": OPS, **fields})
+    return await rt.db.write(lambda tx: create_channel(tx, rt, command, PUBLIC, by="owner"))
 
 
 async def outbox_rows(rt):
@@ -62,10 +65,10 @@ class TestRows:
         added = await channel(rt)
         assert (added.address, added.language, added.least_level, added.version) == (OPS, "zh-CN", Level.WARN, 1)
         command = ChangeChannel(least_level="critical", language=Language.ENGLISH, address="b@seller.example")
-        changed = await rt.db.write(lambda tx: change_channel(tx, rt, added.public_id, 1, command, by="owner"))
+        changed = await rt.db.write(lambda tx: change_channel(tx, rt, added.public_id, 1, command, PUBLIC, by="owner"))
         assert (changed.least_level, changed.language, changed.version) == (Level.CRITICAL, "en", 2)
         with pytest.raises(StaleVersion):
-            await rt.db.write(lambda tx: change_channel(tx, rt, added.public_id, 1, command, by="owner"))
+            await rt.db.write(lambda tx: change_channel(tx, rt, added.public_id, 1, command, PUBLIC, by="owner"))
 
         await rt.db.write(lambda tx: delete_channel(tx, rt, added.public_id, by="owner"))
         with pytest.raises(NotFound):
@@ -88,7 +91,7 @@ async def test_an_address_that_is_none_is_refused(rt):
         command = ChangeChannel(address=address)
         with pytest.raises(InvalidParameter):
             await rt.db.write(
-                lambda tx, c=command: change_channel(tx, rt, known.public_id, known.version, c, by="owner")
+                lambda tx, c=command: change_channel(tx, rt, known.public_id, known.version, c, PUBLIC, by="owner")
             )
     assert await rows(rt, "alert_channels") == [1]
 

@@ -6,21 +6,17 @@ from dataclasses import replace
 import msgspec
 import pytest
 
-from licensesvc.domain.errors import InProgress, InvalidParameter, MarketplaceNotAsked, NotFound, NotRestartable
-from licensesvc.domain.instants import DAY
+from licensesvc.domain.errors import InProgress, MarketplaceNotAsked, NotFound, NotRestartable
 from licensesvc.domain.license import LicenseState
 from licensesvc.domain.messages import MessageState
 from licensesvc.marketplace.huawei.client import MarketplaceUnreachable
 from licensesvc.marketplace.huawei.orders import MalformedAnswer, MarketplaceRefusal
-from licensesvc.services import restart_many as many
-from licensesvc.services import retry_outbox
-from licensesvc.services.notify_order import OUTBOX_KIND, OrderQuery
+from licensesvc.services.notify_order import OrderQuery
 from licensesvc.services.outbox_worker import OutboxWorker
 from licensesvc.services.query_order import query_order
-from licensesvc.services.restart_many import RestartMany, Undone, restart_many
 from licensesvc.services.restart_message import AT_THE_MARKETPLACE, LEASE, SUCCEEDED_BEFORE, Restarter, RestartWish
 from licensesvc.signing import vault
-from licensesvc.storage import messages, outbox
+from licensesvc.storage import messages
 from licensesvc.storage.port import StorageUnavailable
 from tests.services.test_service_messages import found, keep
 from tests.services.test_service_orders import Marketplace
@@ -115,22 +111,20 @@ async def test_a_notification_queues_its_question_without_spending_a_nonce(shop)
     assert await rows(shop.rt, "orders", "nonces") == [1, 0]
 
 
-@pytest.mark.parametrize(
-    ("changes", "why"),
-    [
-        ({"authenticated_at": None}, "did not prove"),
-        ({"purpose": "test", "raw": GET_LICENSE}, "test call"),
-        ({"raw": None}, "was not kept"),
-    ],
-    ids=["unproven", "test", "not kept"],
-)
-async def test_what_was_not_made_to_be_repeated_never_is(shop, changes, why):
-    message = await keep(shop, **changes)
-    marketplace = Silent(ZeroDivisionError())
+NEVER = [
+    ({"authenticated_at": None}, "did not prove"),
+    ({"purpose": "test", "raw": GET_LICENSE}, "test call"),
+    ({"raw": None}, "was not kept"),
+]
 
-    for wish in (WISH, RestartWish(reason="r", without_asking=True, even_if_overtaken=True)):
-        with pytest.raises(NotRestartable, match=why):
-            await restarter(shop, marketplace).restart(message.public_id, wish, by="li")
+
+async def test_what_was_not_made_to_be_repeated_never_is(shop):
+    marketplace = Silent(ZeroDivisionError())
+    for changes, why in NEVER:
+        message = await keep(shop, **changes)
+        for wish in (WISH, RestartWish(reason="r", without_asking=True, even_if_overtaken=True)):
+            with pytest.raises(NotRestartable, match=why):
+                await restarter(shop, marketplace).restart(message.public_id, wish, by="li")
 
     assert marketplace.calls == 0
     assert await rows(shop.rt, *EFFECTS) == [0, 0, 0, 0]
@@ -167,32 +161,32 @@ async def test_a_message_that_a_lost_vault_key_sealed_is_refused_in_words(shop, 
         await restarter(shop).restart(moved.public_id, WISH, by="li")
 
 
-@pytest.mark.parametrize(
-    ("answer", "error"),
-    [
-        (Silent(MarketplaceUnreachable("time-out")), MarketplaceNotAsked),
-        (Silent(MalformedAnswer("no JSON")), MarketplaceNotAsked),
-        (Silent(MarketplaceRefusal("MKT.0999", "internal")), MarketplaceNotAsked),
-        (Silent(MarketplaceRefusal("MKT.0150", "Illegal operation")), NotRestartable),
-        (Silent(MarketplaceRefusal("CBC.0150", "Illegal operation")), NotRestartable),
-        (Marketplace(order_type="UNSUBSCRIBE"), NotRestartable),
-    ],
-    ids=["unreachable", "malformed", "refused", "unknown", "unknown, older", "cancelled"],
-)
-async def test_a_purchase_needs_the_marketplaces_word_or_an_operators(shop, answer, error):
-    failed, before = await keep(shop, raw=GET_LICENSE), answer.calls
+UNWILLING = [
+    (Silent(MarketplaceUnreachable("time-out")), MarketplaceNotAsked),
+    (Silent(MalformedAnswer("no JSON")), MarketplaceNotAsked),
+    (Silent(MarketplaceRefusal("MKT.0999", "internal")), MarketplaceNotAsked),
+    (Silent(MarketplaceRefusal("MKT.0150", "Illegal operation")), NotRestartable),
+    (Silent(MarketplaceRefusal("CBC.0150", "Illegal operation")), NotRestartable),
+    (Marketplace(order_type="UNSUBSCRIBE"), NotRestartable),
+]
 
-    with pytest.raises(error):
-        await restarter(shop, answer).restart(failed.public_id, WISH, by="li")
-    assert await rows(shop.rt, *EFFECTS) == [0, 0, 0, 0]
-    assert await audited(shop.rt, "message.restart_begun") == []
-    assert answer.calls == before + 1
 
-    await restarter(shop, answer).restart(failed.public_id, RestartWish(reason="r", without_asking=True), by="li")
+async def test_a_purchase_needs_the_marketplaces_word_or_an_operators(shop):
+    for number, (answer, error) in enumerate(UNWILLING):
+        content = GET_LICENSE.replace(b"CS1", b"CS%d" % number)
+        failed, before = await keep(shop, order_id=f"CS{number}", raw=content), answer.calls
 
-    assert answer.calls == before + 1
-    assert await rows(shop.rt, *EFFECTS) == [1, 1, 1, 1]
-    assert [event[2]["asked"] for event in await audited(shop.rt, "message.restart_begun")] == [0]
+        with pytest.raises(error):
+            await restarter(shop, answer).restart(failed.public_id, WISH, by="li")
+        assert await rows(shop.rt, *EFFECTS) == [number] * 4
+        assert len(await audited(shop.rt, "message.restart_begun")) == number
+        assert answer.calls == before + 1
+
+        await restarter(shop, answer).restart(failed.public_id, RestartWish(reason="r", without_asking=True), by="li")
+
+        assert answer.calls == before + 1
+        assert await rows(shop.rt, *EFFECTS) == [number + 1] * 4
+        assert [event[2]["asked"] for event in await audited(shop.rt, "message.restart_begun")] == [0] * (number + 1)
 
 
 async def test_without_access_to_the_open_api_nobody_is_asked(shop):
@@ -333,128 +327,6 @@ async def test_a_call_of_ours_is_queued_again_once_and_settles_the_failed_one(sh
     assert await rows(shop.rt, "orders") == [1]
     assert (await message_of(shop.rt, failed.public_id)).state is MessageState.RESTARTED
     assert [one.restart_of for one in await found(shop.rt, direction="out")] == [None, failed.public_id]
-
-
-async def given_up(shop, order_id="CS1"):
-    query = OrderQuery(connection=shop.connection.public_id, order_id=order_id, order_line_id=None)
-
-    async def add(tx):
-        payload = msgspec.json.encode(query).decode()
-        await outbox.add(tx, kind=OUTBOX_KIND, subject=order_id, payload=payload, now=shop.rt.clock())
-        row = await tx.one("SELECT MAX(id) AS id FROM outbox")
-        await outbox.give_up(tx, row["id"], now=shop.rt.clock(), error="MarketplaceUnreachable: time-out")
-        return row["id"]
-
-    return retry_outbox.public_id(await shop.rt.db.write(add))
-
-
-async def test_work_that_was_given_up_is_tried_again_for_a_whole_window(shop, clock):
-    name = await given_up(shop)
-    clock.now += 3 * DAY
-
-    item = await shop.rt.db.write(lambda tx: retry_outbox.retry(tx, shop.rt, name, "ticket", by="li"))
-
-    assert (item.state, item.attempts, item.due_at, item.first_tried_at) == ("waiting", 0, clock.now, None)
-    await OutboxWorker(shop.rt, Marketplace()).work_once()
-    assert await rows(shop.rt, "orders") == [1]
-    [(actor, subject, detail)] = await audited(shop.rt, "outbox.retried")
-    assert (actor, subject, detail) == ("li", name, {"kind": "order_query", "about": "CS1", "reason": "ticket"})
-    with pytest.raises(NotRestartable, match="done"):
-        await shop.rt.db.write(lambda tx: retry_outbox.retry(tx, shop.rt, name, "again", by="li"))
-
-
-async def test_of_two_operators_one_retries(shop):
-    name = await given_up(shop)
-
-    done = await asyncio.gather(
-        *(shop.rt.db.write(lambda tx: retry_outbox.retry(tx, shop.rt, name, "ticket", by="li")) for _ in range(4)),
-        return_exceptions=True,
-    )
-
-    assert sum(isinstance(one, NotRestartable) for one in done) == 3
-
-
-@pytest.mark.parametrize(
-    "name", ["obx_" + "9" * 26, "obx_" + "0" * 26, "msg_" + "0" * 25 + "1", "obx_1", f"obx_0000000{2**63 - 1}", ""]
-)
-async def test_names_of_no_work_are_not_found(shop, name):
-    with pytest.raises(NotFound):
-        await shop.rt.db.write(lambda tx: retry_outbox.retry(tx, shop.rt, name, "x", by="li"))
-
-
-async def test_many_are_restarted_in_the_order_in_which_they_came(shop):
-    made = [
-        (await keep(shop, order_id=f"CS{n}", raw=GET_LICENSE.replace(b"CS1", b"CS%d" % n))).public_id for n in range(4)
-    ]
-    unknown = f"msg_{'0' * 26}"
-    wish = RestartMany(reason="r", without_asking=True, ids=(made[2], unknown, made[0], made[2]))
-
-    done = await restart_many(restarter(shop), wish, by="li")
-
-    assert [(item.message, item.result, item.code) for item in done.items] == [
-        (made[0], "succeeded", None),
-        (made[2], "succeeded", None),
-        (unknown, "refused", "NOT_FOUND"),
-    ]
-    assert (done.left, done.after, done.stopped) == ([], None, None)
-
-
-async def test_a_filter_finds_what_is_undone_part_by_part(shop):
-    for n in range(5):
-        await keep(shop, order_id=f"CS{n}", raw=GET_LICENSE.replace(b"CS1", b"CS%d" % n))
-    await keep(shop, "000001", authenticated_at=None)
-    await keep(shop, purpose="test", raw=GET_LICENSE)
-    await keep(shop, "000000", order_id="CS9")
-    wish = RestartMany(reason="r", without_asking=True, limit=2, filter=Undone(activity="getLicense"))
-
-    parts, after = [], None
-    while True:
-        part = await restart_many(restarter(shop), msgspec.structs.replace(wish, after=after), by="li")
-        parts.append([item.result for item in part.items])
-        after = part.after
-        if after is None:
-            break
-
-    assert parts == [["succeeded"] * 2, ["succeeded"] * 2, ["succeeded"]]
-    assert await rows(shop.rt, "licenses") == [5]
-    assert (await restart_many(restarter(shop), wish, by="li")).items == []
-
-
-async def test_a_silent_marketplace_is_not_asked_for_all_of_them(shop):
-    for n in range(6):
-        await keep(shop, order_id=f"CS{n}", raw=GET_LICENSE)
-    silent = Silent(MarketplaceUnreachable("time-out"))
-    wish = RestartMany(reason="r", filter=Undone())
-
-    done = await restart_many(restarter(shop, silent), wish, by="li")
-
-    assert (silent.calls, len(done.items), len(done.left), done.stopped) == (3, 3, 3, "marketplace")
-    assert done.after == done.items[-1].message
-
-
-async def test_many_take_no_longer_than_their_time(shop, monkeypatch):
-    monkeypatch.setattr(many, "BULK_S", 0.0)
-    ids = tuple([(await keep(shop, order_id=f"CS{n}", raw=GET_LICENSE)).public_id for n in range(2)])
-
-    done = await restart_many(restarter(shop), RestartMany(reason="r", ids=ids), by="li")
-
-    assert (done.items, done.left, done.stopped) == ([], list(ids), "time")
-
-
-@pytest.mark.parametrize(
-    "wish",
-    [
-        {},
-        {"ids": ("msg_" + "0" * 26,), "filter": Undone()},
-        {"filter": Undone(state=MessageState.SUCCEEDED)},
-        {"filter": Undone(since="yesterday")},
-        {"filter": Undone(), "after": "msg_" + "0" * 26},
-    ],
-    ids=["nothing", "both", "what succeeded", "no time", "behind nothing"],
-)
-async def test_a_wish_that_means_nothing_is_refused(shop, wish):
-    with pytest.raises(InvalidParameter):
-        await restart_many(restarter(shop), RestartMany(reason="r", **wish), by="li")
 
 
 async def test_a_restart_while_the_database_fails_is_answered_like_a_live_call(shop):

@@ -365,6 +365,11 @@ async def test_a_proof_is_taken_while_an_appeal_runs_and_moves_nobody(shop):
 
     assert (await prove(shop, case_id)).node is Node.PROVING
     assert len(await shop.rt.db.read(lambda tx: acceptance.proofs_of(tx, 1))) == 1
+    early = await delivered(shop, "CS2")
+    with pytest.raises(IllegalTransition):
+        await prove(shop, early)
+    await record(shop, early, Event.APPEALED, Actor.BUYER)
+    assert (await prove(shop, early)).node is Node.ACTIVATING  # what an appeal is founded on may be shown anywhere
 
 
 async def test_the_grounds_of_an_appeal_are_recorded(shop, clock):

@@ -15,6 +15,7 @@ CONNECTION = "/admin/v1/connections/con_" + "0" * 26
 LICENSE = "/admin/v1/licenses/lic_" + "0" * 26
 GUARD = "/admin/v1/delisting-guard/con_" + "0" * 26
 CHANNEL = "/admin/v1/alert-channels/chn_" + "0" * 26
+PRODUCT = "/admin/v1/products/prd_" + "0" * 26
 ENTRIES = [
     ("POST", "/admin/v1/connections"),
     ("PATCH", CONNECTION),
@@ -23,6 +24,9 @@ ENTRIES = [
     ("POST", "/admin/v1/orders"),
     ("POST", "/admin/v1/credentials"),
     ("POST", f"{CASE}/events"),
+    ("POST", f"{CASE}/confirmations"),
+    ("POST", "/admin/v1/supervision-cases/bulk"),
+    ("PUT", f"{PRODUCT}/acceptance-standard"),
     ("POST", "/admin/v1/tokens"),
     ("POST", f"{LICENSE}/suspend"),
     ("POST", f"{LICENSE}/renew"),
@@ -149,7 +153,17 @@ async def test_odd_values_in_every_field_never_break_anything(site: Site):
         ("POST", "/admin/v1/credentials"): {
             "connection": catalog["connection"], "scope": "device", "product": catalog["product"], "name": "n",
         },
-        ("POST", f"{case}/events"): {"event": "accepted", "actor": "buyer", "reason": "r"},
+        ("POST", f"{case}/events"): {
+            "event": "refund_asked", "actor": "buyer", "reason": "r", "at": "2026-01-01T00:00:00Z", "confirmed": True,
+            "amount": 1, "paid": 2, "enabled_at": None, "resource_order": None, "buyer_code": None,
+        },
+        ("POST", f"{case}/confirmations"): {"event": "rejected", "at": "2026-01-01T00:00:00Z", "reason": "r"},
+        ("POST", "/admin/v1/supervision-cases/bulk"): {
+            "cases": [case.rpartition("/")[2]], "confirm": {"event": "claimed"}, "record": None,
+        },
+        ("PUT", f"/admin/v1/products/{catalog['product']}/acceptance-standard"): {
+            "proofs": [], "fields": [], "delivery_days": 1,
+        },
         ("POST", "/admin/v1/tokens"): {"name": "n", "role": "reader"},
         ("POST", "/admin/v1/alert-channels"): {
             "name": "n", "kind": "mail", "address": "a@b.example", "language": "en", "least_level": "warn",

@@ -143,6 +143,11 @@ async def test_channels_are_managed_and_whoever_only_reads_sees_no_address(site:
     assert stale.status_code == 412
     no_server = await site.operator.post(f"{path}/test")
     assert (no_server.status_code, no_server.json()["code"]) == (409, "MAIL_NOT_CONFIGURED")
+    hook = await created(
+        site, "alert-channels", {"name": "hook", "kind": "webhook", "address": "https://hook.example/"}
+    )
+    assert (await site.operator.post(f"/admin/v1/alert-channels/{hook['id']}/test")).status_code == 202
+    assert (await site.rows())["outbox"] == 1
     assert (await site.owner.delete(path)).status_code == 204
     assert (await site.owner.delete(path)).status_code == 404
 
@@ -158,6 +163,12 @@ async def test_channels_are_managed_and_whoever_only_reads_sees_no_address(site:
         {"address": "x" * 400},
         {"name": ""},
         {"secret": "x"},
+        {"recipient": "x"},
+        {"template": {}},
+        {"kind": "webhook"},
+        {"kind": "webhook", "address": "http://gateway.example/"},
+        {"kind": "webhook", "address": "https://10.0.0.1/", "secret": "x"},
+        {"unknown": 1},
     ],
 )
 async def test_a_channel_that_cannot_be_is_refused_and_not_quoted(site: Site, changes: dict[str, str]):

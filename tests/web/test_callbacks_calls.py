@@ -30,7 +30,9 @@ def code_of(answer):
 
 
 async def last_message(edge):
-    return await edge.rt.db.read(lambda tx: tx.one("SELECT * FROM messages ORDER BY id DESC LIMIT 1"))
+    return await edge.rt.db.read(
+        lambda tx: tx.one("SELECT * FROM messages WHERE direction = 'in' ORDER BY id DESC LIMIT 1")
+    )
 
 
 async def test_getlicense_delivers_a_code_in_the_documented_form(edge):

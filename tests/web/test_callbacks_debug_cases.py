@@ -7,9 +7,9 @@ import pytest
 
 from licensesvc.domain.instants import DAY, HOUR
 from licensesvc.domain.product import DeliveryKind
+from tests.support_calls import CODE, SUCCESS, V1, V2, Sender
 from tests.support_edges import TABLES, ask, get_license_target, notification, open_edge, open_shop
 from tests.web.test_callbacks_calls import code_of, last_message
-from tests.web.test_callbacks_license_calls import CODE, SUCCESS, V1, V2, Sender
 
 DELIVERED = (
     b'{"resultCode":"000000","resultMsg":"success.","license":"TEST-2391184c1f6138a1b57b0c922d0ce28c",'

@@ -1,96 +1,23 @@
-"""License 2.0 and License 1.0 calls through the real application: fields, signatures, result codes, effects (spec §§2.0-2.2, 4)."""
+"""License 2.0 and License 1.0 calls through the real application: fields, result codes, effects (spec §§2.0-2.2)."""
 
 import json
-from urllib.parse import urlencode
 
 import pytest
 
 from licensesvc.domain import errors
-from licensesvc.domain.instants import HOUR, MINUTE, SECOND, to_datetime
+from licensesvc.domain.instants import HOUR
 from licensesvc.domain.product import DeliveryKind
-from licensesvc.marketplace.huawei import signature_v1, signature_v2
 from licensesvc.services.issue_license import open_code
 from licensesvc.web.callbacks import routes
-from tests.support_edges import KEY, ask, change, get_license_target, open_shop, rows
+from tests.support_calls import CODE, REFRESH, RELEASE, STATUS, SUCCESS, V1, V2, Sender, state
+from tests.support_edges import ask, change, get_license_target, open_shop, rows
 from tests.web.test_callbacks_calls import code_of, last_message
-
-CODE = "PLTEST0001"
-SUCCESS = b'{"resultCode":"000000","resultMsg":"success."}'
-REFRESH = {
-    "activity": "refreshLicenseCode",
-    "expireTime": "20281118110640",
-    "license": CODE,
-    "orderId": "CS2701010000AAAAA",
-    "orderLineId": "CS2701010000AAAAA-000001",
-    "productId": "OFFI200",
-    "scene": "RENEWAL",
-    "testFlag": "0",
-}
-STATUS = {"activity": "updateLicenseCodeStatus", "license": CODE, "status": "UNFREEZE"}
-RELEASE = {"activity": "releaseLicenseCode", "license": CODE, "orderId": "CS9", "orderLineId": "CS9-000001"}
-V2 = {call["activity"]: call for call in (REFRESH, STATUS, RELEASE)}
-V1 = {
-    "refreshLicense": {"orderId": "CS2", "instanceId": "biz-1", "expireTime": "20281118110640"},
-    "expireLicense": {"orderId": "CS1", "instanceId": "biz-1"},
-    "releaseLicense": {"orderId": "CS1", "instanceId": "biz-1"},
-}
-
-
-class Sender:
-    """The marketplace: signs calls to one shop, each with a nonce of its own."""
-
-    def __init__(self, edge, shop):
-        self.edge, self.shop, self.nonces = edge, shop, 0
-
-    def target(self, body, *, nonce=None, at=None, key=KEY, upper=False, seconds=False):
-        self.nonces += 1
-        nonce = nonce or f"nonce{self.nonces}"
-        at = self.edge.clock.now if at is None else at
-        at = at // SECOND if seconds else at
-        signature = signature_v2.sign_url(body, key, nonce, at)
-        return f"{self.shop.url}?signature={signature.upper() if upper else signature}&timestamp={at}&nonce={nonce}"
-
-    async def post(self, fields, *, target=None, **options):
-        body = fields if isinstance(fields, bytes) else json.dumps(fields).encode()
-        headers = [("Content-Type", "application/json")]
-        return await ask(self.edge.app, "POST", target or self.target(body, **options), headers=headers, body=body)
-
-    def v1_target(self, activity, *, at=None, key=KEY, **changes):
-        at = self.edge.clock.now if at is None else at
-        stamp = to_datetime(at).strftime("%Y%m%d%H%M%S") + f"{at % 1000:03}"
-        told = {"activity": activity, **V1[activity], "timeStamp": stamp, **changes}
-        given = {name: value for name, value in told.items() if value is not None}
-        token = signature_v1.auth_token(given.items(), key)
-        return f"{self.shop.url}?{urlencode({**given, 'authToken': token})}"
-
-    async def get(self, activity, *, target=None, **options):
-        return await ask(self.edge.app, "GET", target or self.v1_target(activity, **options))
-
-
-@pytest.fixture
-async def two(edge):
-    """A shop of License 2.0 with one license, and the marketplace that calls it."""
-    shop = await open_shop(edge.rt, name="two", sold="OFFI200", kind=DeliveryKind.LICENSE_2_0)
-    await shop.sell(code=CODE)
-    return Sender(edge, shop)
-
-
-@pytest.fixture
-async def one(edge):
-    """The shop of License 1.0 after getLicense, and the marketplace that calls it."""
-    assert code_of(await ask(edge.app, "GET", get_license_target(edge.shop, edge.clock.now))) == "000000"
-    return Sender(edge, edge.shop)
-
-
-async def state(edge):
-    return dict(await edge.rt.db.read(lambda tx: tx.one("SELECT * FROM license_states ORDER BY license_id DESC")))
 
 
 def changed(call, name, value):
     return {key: told for key, told in {**call, name: value}.items() if told is not None}
 
 
-FIELDS = {"refreshLicenseCode": {}, "updateLicenseCodeStatus": {}, "releaseLicenseCode": {}}
 TEXT_FAULTS = {"empty": "", "number": 7, "list": ["x"], "object": {"x": 1}, "true": True, "NUL": "x\0"}
 
 
@@ -195,119 +122,6 @@ async def test_a_foreign_connection_does_not_know_the_code(edge, two):
     assert (await state(edge))["version"] == 1
 
 
-# --- signatures -------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("upper", [False, True])
-@pytest.mark.parametrize(
-    ("offset", "seconds", "code"),
-    [
-        (0, False, "000000"),
-        (MINUTE, False, "000000"),
-        (-MINUTE, False, "000000"),
-        (MINUTE + 1, False, "000001"),
-        (-MINUTE - 1, False, "000001"),
-        (HOUR, False, "000001"),
-        (0, True, "000000"),
-        (MINUTE, True, "000000"),
-        (-MINUTE, True, "000000"),
-        (MINUTE + SECOND, True, "000001"),
-        (-MINUTE - SECOND, True, "000001"),
-    ],
-)
-async def test_stamps_are_fresh_for_a_minute_in_either_unit_and_either_case_of_hex(
-    edge, two, offset, seconds, code, upper
-):
-    answer = await two.post(REFRESH, at=edge.clock.now + offset, seconds=seconds, upper=upper)
-
-    assert code_of(answer) == code
-    assert await rows(edge.rt, "license_calls", "nonces") == ([1, 1] if code == "000000" else [0, 0])
-
-
-async def test_every_flipped_bit_and_every_cut_of_a_call_is_refused(edge, two):
-    body = json.dumps(STATUS).encode()
-    target = two.target(body, nonce="n" * 32)
-    path, _, query = target.partition("?")
-    before = await edge.written()
-    refused = []
-    for index in range(len(body)):
-        flipped = body[:index] + bytes([body[index] ^ 1]) + body[index + 1 :]
-        refused.append(await two.post(flipped, target=target))
-        refused.append(await two.post(body[:index], target=target))
-    for index, letter in enumerate(query):
-        if letter in "=&":  # the names around them are cut below
-            continue
-        other = "1" if letter != "1" else "2"
-        refused.append(await two.post(body, target=f"{path}?{query[:index]}{other}{query[index + 1 :]}"))
-    refused += [await two.post(body, target=f"{path}?{query[:index]}") for index in range(0, len(query), 7)]
-
-    assert {code_of(answer) for answer in refused} == {"000001"}
-    assert await edge.written() == before
-    assert code_of(await two.post(body, target=target)) == "000000"  # the control: as it was sent, it is good
-
-
-@pytest.mark.parametrize(
-    "options",
-    [{"key": "another key"}, {"key": KEY + " "}, {"nonce": "%00"}, {"nonce": "x" * 65}, {"nonce": "a b"}],
-    ids=str,
-)
-async def test_another_key_or_a_nonce_of_another_form_is_refused(two, options):
-    assert code_of(await two.post(REFRESH, **options)) == "000001"
-
-
-@pytest.mark.parametrize("activity", V2)
-async def test_a_replayed_call_is_not_authentic_and_a_repeated_one_is_answered_alike(edge, two, activity):
-    body = json.dumps(V2[activity]).encode()
-    target = two.target(body)
-    first = await two.post(body, target=target)
-    before = await state(edge), await rows(edge.rt, "audit_events", "license_calls")
-
-    assert code_of(await two.post(body, target=target)) == "000001"
-    assert (await last_message(edge))["detail"] == "nonce was used before"
-    repeats = [await two.post(body) for _ in range(5)]
-    assert {answer.body for answer in repeats} == {first.body} == {SUCCESS}
-    assert (await state(edge), await rows(edge.rt, "audit_events", "license_calls")) == before
-
-
-async def test_a_nonce_is_used_up_with_its_effect_or_not_at_all(edge, two):
-    body = json.dumps({**REFRESH, "license": "PLUNKNOWN"}).encode()
-    target = two.target(body)
-
-    assert code_of(await two.post(body, target=target)) == "000003"
-    assert await rows(edge.rt, "nonces") == [0]
-    assert code_of(await two.post(body, target=target)) == "000003"
-
-
-@pytest.mark.parametrize("activity", V1)
-@pytest.mark.parametrize(
-    "spoil",
-    [
-        lambda target: target.replace("instanceId=biz-1", "instanceId=biz-2"),
-        lambda target: target + "&more=1",
-        lambda target: target.replace("authToken=", "authToken=A"),
-        lambda target: target.partition("&authToken=")[0],
-        lambda target: target + "&orderId=CS1",
-        lambda target: target.partition("?")[0],
-        lambda target: target + "&x=%ff",
-    ],
-)
-async def test_a_changed_license_1_0_call_is_not_authentic(edge, one, activity, spoil):
-    before = await edge.written()
-
-    assert code_of(await one.get(activity, target=spoil(one.v1_target(activity)))) == "000001"
-    assert await edge.written() == before
-
-
-async def test_license_1_0_calls_are_fresh_for_a_quarter_of_an_hour(edge, one):
-    for activity in V1:
-        for offset, code in ((15 * MINUTE, "000000"), (15 * MINUTE + 1, "000001"), (8 * HOUR, "000000")):
-            assert code_of(await one.get(activity, at=edge.clock.now + offset)) == code
-        assert code_of(await one.get(activity, key="another key")) == "000001"
-
-
-# --- effects ----------------------------------------------------------------------------------------------------------
-
-
 async def heartbeat(edge, shop, code):
     pair = await shop.pair()
     path = "/api/mkp-openapi-public/global/v1/license/heartbeat"
@@ -402,8 +216,6 @@ async def test_codes_reach_neither_messages_nor_audit(edge, two):
         assert CODE not in text
         assert "CANARY" not in text
 
-
-# --- result codes -----------------------------------------------------------------------------------------------------
 
 EXPECTED = {
     "INVALID_PARAMETER": "000002",

@@ -167,8 +167,8 @@ async def test_records_made_during_a_request_carry_its_names(capsys):
 
 
 @pytest.mark.parametrize(("level", "lines"), [("debug", 1), ("info", 1), ("warning", 0)])
-def test_the_access_logger_writes_one_json_line_if_the_level_lets_it(capfdbinary, level: str, lines: int):
-    logs.access_logger(level).info("request", route="/x", status=200)
+def test_the_access_log_writes_one_json_line_if_the_level_lets_it(capfdbinary, level: str, lines: int):
+    logs.AccessLog(level).info("request", route="/x", status=200)
 
     written = capfdbinary.readouterr().err.splitlines()
     assert len(written) == lines
@@ -183,6 +183,6 @@ def test_a_line_that_costs_more_would_be_noticed(monkeypatch: pytest.MonkeyPatch
             while time.process_time() < done:
                 pass
 
-    monkeypatch.setattr(logs, "access_logger", lambda _level: Slow())
+    monkeypatch.setattr(logs, "AccessLog", lambda _level: Slow())
 
     assert cost_us() > BUDGET_US

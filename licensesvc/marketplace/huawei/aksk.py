@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 from hashlib import sha256
 from urllib.parse import quote, unquote_to_bytes
 
@@ -34,6 +35,8 @@ _AUTHORIZATION_FORM = re.compile(
     rb"SDK-HMAC-SHA256 Access=([\x21-\x2b\x2d-\x7e]{1,128}), SignedHeaders=([\x21-\x2b\x2d-\x7e]+), Signature=([0-9a-f]{64})"
 )
 _DATE_FORM = re.compile(rb"\d{8}T\d{6}Z")
+_DATES_KEPT = 256
+"""Dates are whole seconds, and many requests of a busy server carry the same one."""
 _UNRESERVED_PATH = re.compile(rb"[A-Za-z0-9\-._~/]*")
 
 
@@ -145,6 +148,7 @@ def _refuse_repeated(headers: Sequence[tuple[bytes, bytes]], names: set[bytes]) 
             raise SignatureRefused(_IAM + "repeated header")
 
 
+@lru_cache(_DATES_KEPT)
 def _parse_date(text: bytes) -> Instant:
     try:
         if _DATE_FORM.fullmatch(text):
@@ -173,6 +177,8 @@ def _canonical_path(raw: bytes) -> bytes:
 
 
 def _canonical_query(raw: bytes) -> bytes:
+    if not raw:
+        return b""
     # RFC 3986, as the official signer: a plus is a plus, a blank is %20.
     pairs = (part.partition(b"=") for part in raw.split(b"&") if part)
     decoded = sorted((unquote_to_bytes(name), unquote_to_bytes(value)) for name, _, value in pairs)

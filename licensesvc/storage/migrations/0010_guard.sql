@@ -63,7 +63,8 @@ CREATE TABLE alerts (
 )@strict;
 CREATE UNIQUE INDEX alerts_open ON alerts (connection_id, gauge) WHERE cleared_at IS NULL;
 
--- `address` is a mail address or a URL; `recipient` fills a gateway's template, e.g. with a telephone number.
+-- `address` is a mail address or a URL; `recipient` fills a gateway's template, e.g. with a telephone number. `secret` goes into the
+-- header `secret_header`.
 CREATE TABLE alert_channels (
   id @id,
   public_id TEXT NOT NULL UNIQUE,
@@ -74,6 +75,7 @@ CREATE TABLE alert_channels (
   address TEXT NOT NULL,
   recipient TEXT,
   template TEXT,
+  secret_header TEXT,
   secret @bytes,
   created_at @int NOT NULL,
   version @int NOT NULL DEFAULT 1

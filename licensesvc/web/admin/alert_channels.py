@@ -11,6 +11,7 @@ from litestar.params import JSONBody
 from licensesvc.domain.delisting import Level
 from licensesvc.domain.errors import MailNotConfigured, NotFound
 from licensesvc.domain.instants import rfc3339
+from licensesvc.outbound.addresses import Policy
 from licensesvc.services.manage_alert_channels import (
     ChangeChannel,
     CreateChannel,
@@ -33,7 +34,7 @@ from licensesvc.web.problems import JSON_BODY, problems
 
 
 class ChannelView(msgspec.Struct, frozen=True, kw_only=True):
-    """A channel: alerts from `least_level` on go to `address`."""
+    """A channel: alerts from `least_level` on go to `address`. Its secret is not shown."""
 
     id: str
     name: str
@@ -41,6 +42,10 @@ class ChannelView(msgspec.Struct, frozen=True, kw_only=True):
     address: str
     language: str
     least_level: Level
+    recipient: str | None
+    template: dict[str, Any] | None
+    secret_header: str | None
+    has_secret: bool
     created_at: Time
     version: int
 
@@ -56,9 +61,17 @@ def _view(stored: StoredChannel) -> ChannelView:
         address=stored.address,
         language=stored.language,
         least_level=stored.least_level,
+        recipient=stored.recipient,
+        template=None if stored.template is None else msgspec.json.decode(stored.template),
+        secret_header=stored.secret_header,
+        has_secret=stored.secret is not None,
         created_at=rfc3339(stored.created_at),
         version=stored.version,
     )
+
+
+def _policy(settings: Settings) -> Policy:
+    return Policy(allowed=settings.reachable_networks)
 
 
 def _tagged(stored: StoredChannel, status: int = 200) -> Response[ChannelView]:
@@ -75,12 +88,13 @@ async def add_channel(
     request: JSONRequest,
     data: JSONBody[CreateChannel],
     runtime: NamedDependency[Runtime],
+    settings: NamedDependency[Settings],
     idempotency_key: IdempotencyKey = None,
 ) -> Response[ChannelView]:
     """Add a channel."""
 
     async def verb(tx: Tx) -> ChannelView:
-        return _view(await create_channel(tx, runtime, data, by=request.user.name))
+        return _view(await create_channel(tx, runtime, data, _policy(settings), by=request.user.name))
 
     return await perform(request, runtime, idempotency_key, verb)
 
@@ -122,12 +136,13 @@ async def update_channel(
     channel_id: PublicId,
     data: JSONBody[ChangeChannel],
     runtime: NamedDependency[Runtime],
+    settings: NamedDependency[Settings],
     if_match: IfMatch = None,
 ) -> Response[ChannelView]:
     """Change the fields that are given, if nobody has changed the channel since it was read."""
     version = version_of(if_match)
     stored = await runtime.db.write(
-        lambda tx: change_channel(tx, runtime, channel_id, version, data, by=request.user.name)
+        lambda tx: change_channel(tx, runtime, channel_id, version, data, _policy(settings), by=request.user.name)
     )
     return _tagged(stored)
 

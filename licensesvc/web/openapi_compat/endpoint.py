@@ -7,6 +7,7 @@ In: `Call`, which says what differs from URI to URI, and the frame that serves o
 Whoever wants to step in between the caller and our own decision takes a call of the table and puts another `decide` into it.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -118,8 +119,7 @@ class CompatibleEndpoint:
             return *openapi.failure(OpenApiCode.CONTENT_TYPE_NOT_SUPPORTED, table), _JSON
         try:
             async with self._limiter.unknown_codes(caller.public_id, client_address(scope)) as attempt:
-                request = self._call.read(body if self._has_body else scope["query_string"])
-                answered = await self._call.decide(caller, request)
+                answered = await self._call.decide(caller, await self._read(scope, body))
                 if answered.unknown:
                     await attempt.failed(answered.unknown)
                 return 200, answered.body, _JSON
@@ -133,6 +133,13 @@ class CompatibleEndpoint:
         except Exception as error:  # noqa: BLE001 - as above
             self._report(scope, error)
             return *words.failure(words.internal_error, table), _JSON
+
+    async def _read(self, scope: HTTPScope, body: bytes) -> Any:
+        if not self._has_body:
+            return self._call.read(scope["query_string"])
+        if len(body) <= MAX_BODY_BYTES:
+            return self._call.read(body)
+        return await asyncio.to_thread(self._call.read, body)  # a tenth of a second, in which everybody else would wait
 
     async def _authenticate(self, scope: HTTPScope, body: bytes) -> Caller:
         signed = aksk.parse_request(self._call.method, scope["raw_path"], scope["query_string"], list(scope["headers"]))

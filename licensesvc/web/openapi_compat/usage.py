@@ -1,7 +1,11 @@
 """Reports of use (spec §1.5)."""
 
+from collections import defaultdict
+from collections.abc import Sequence
+from functools import reduce
+
 from licensesvc.domain.usage import day_of, larger
-from licensesvc.marketplace.huawei.usage import MAX_BODY, UsageRequest, parse_usage, usage_success
+from licensesvc.marketplace.huawei.usage import MAX_BODY, CodeReport, UsageRequest, parse_usage, usage_success
 from licensesvc.services.authenticate_software import Caller
 from licensesvc.services.issue_license import code_index
 from licensesvc.services.report_usage import Report, report_usage
@@ -15,17 +19,14 @@ def usage_calls(rt: Runtime) -> list[Call]:
 
     async def software_usage_info(caller: Caller, request: UsageRequest) -> Answered:
         sent: dict[str, str] = {}
-        reports: dict[str, Report] = {}
+        reports: defaultdict[str, list[CodeReport]] = defaultdict(list)
         for said in request.usage_info:
             index = code_index(rt, said.license)
             sent.setdefault(index, said.license)
-            known = reports.get(index, Report())
-            reports[index] = Report(
-                clients=known.clients | said.clients, active_num=larger(known.active_num, said.active_num)
-            )
+            reports[index].append(said)
         refused = await report_usage(
             rt,
-            reports,
+            {index: _together(said) for index, said in reports.items()},
             connection_id=caller.connection.id,
             product_id=caller.product_id,
             day=day_of(rt.clock(), caller.connection.calendar),
@@ -36,10 +37,18 @@ def usage_calls(rt: Runtime) -> list[Call]:
 
     return [
         Call(
-            path="/v1/license/software-usage-info",
+            path="/v2/license/software-usage-info",
             read=parse_usage,
             decide=software_usage_info,
             words=LICENSE_WORDS,
             body_limit=MAX_BODY,
         )
     ]
+
+
+def _together(said: Sequence[CodeReport]) -> Report:
+    """What entries for the same code say."""
+    return Report(
+        clients=frozenset().union(*(entry.clients for entry in said)),
+        active_num=reduce(larger, (entry.active_num for entry in said)),
+    )
