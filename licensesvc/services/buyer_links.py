@@ -59,11 +59,13 @@ async def create_buyer_link(
 
 
 async def revoke_buyer_link(tx: Tx, rt: Runtime, link_id: str, *, by: str) -> None:
-    """Revoke a live link, from now on. Raises NotFound."""
+    """Revoke a link, from now on; doing it twice is fine. Raises NotFound."""
+    if not await buyer_links.known(tx, link_id):
+        raise NotFound
     now = rt.clock()
     case_id = await buyer_links.revoke(tx, link_id, now)
     if case_id is None:
-        raise NotFound
+        return
     case = await supervision.by_id(tx, case_id)
     event = AuditEvent(
         at=now, actor=by, kind="supervision.link_revoked", subject=case.public_id, detail={"link": link_id}

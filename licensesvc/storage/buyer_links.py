@@ -54,6 +54,11 @@ async def of_case(tx: Tx, case_id: int) -> list[BuyerLink]:
     return [_link(row) for row in rows]
 
 
+async def known(tx: Tx, public_id: str) -> bool:
+    """Whether there is a link with this id."""
+    return await tx.one("SELECT 1 AS known FROM buyer_links WHERE public_id = $1", public_id) is not None
+
+
 async def revoke(tx: Tx, public_id: str, now: Instant) -> int | None:
     """Revoke a link; return the internal id of its case. None = there is none, or it is revoked."""
     row = await tx.one(

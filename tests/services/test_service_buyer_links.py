@@ -118,8 +118,11 @@ async def test_a_link_is_a_hash_with_an_end(rt, clock: Clock):
     await rt.db.write(lambda tx: revoke_buyer_link(tx, rt, link.public_id, by="op"))
     with pytest.raises(NotFound):
         await seen(rt, token)
+    told = await rows(rt, "audit_events")
+    await rt.db.write(lambda tx: revoke_buyer_link(tx, rt, link.public_id, by="op"))
+    assert await rows(rt, "audit_events") == told
     with pytest.raises(NotFound):
-        await rt.db.write(lambda tx: revoke_buyer_link(tx, rt, link.public_id, by="op"))
+        await rt.db.write(lambda tx: revoke_buyer_link(tx, rt, case_id, by="op"))
     (stored,) = await rt.db.read(lambda tx: buyer_links.of_case(tx, case.id))
     assert stored.revoked_at == clock.now
 

@@ -107,7 +107,7 @@ async def list_buyer_links(case_id: PublicId, runtime: NamedDependency[Runtime])
 async def delete_buyer_link(
     request: Request[Any, Any, Any], link_id: PublicId, runtime: NamedDependency[Runtime]
 ) -> None:
-    """Revoke a live link, from now on."""
+    """Revoke a link, from now on; doing it twice is fine."""
     await runtime.db.write(lambda tx: revoke_buyer_link(tx, runtime, link_id, by=request.user.name))
 
 
