@@ -48,7 +48,10 @@ from licensesvc.storage.port import Database, OnBatch
 from licensesvc.storage.sqlite import open_sqlite
 from licensesvc.storage.sqlite_reader import open_sqlite_reader
 from licensesvc.web.admin import admin_router
+from licensesvc.web.buyer.pages import style_sheet
+from licensesvc.web.buyer.routes import buyer_router
 from licensesvc.web.callbacks.routes import callback_routes
+from licensesvc.web.delivery_packs import verify
 from licensesvc.web.docs import openapi_config, problem_kind
 from licensesvc.web.forwarded import ForwardedFor
 from licensesvc.web.health import healthz, readyz
@@ -232,6 +235,9 @@ def create_app(
             *callback_routes(rt, worker),
             native_router(),
             admin_router(),
+            buyer_router(),
+            style_sheet,
+            verify,
             jwks,
             healthz,
             readyz,

@@ -31,6 +31,9 @@ from licensesvc.storage.migrate import migrate
 from licensesvc.storage.port import Database
 from licensesvc.storage.sqlite import open_sqlite
 from licensesvc.web.admin import admin_router
+from licensesvc.web.buyer.pages import style_sheet
+from licensesvc.web.buyer.routes import buyer_router
+from licensesvc.web.delivery_packs import verify
 from licensesvc.web.docs import openapi_config, problem_kind
 from licensesvc.web.problems import problem_response
 from licensesvc.web.request_ids import RequestIds
@@ -120,7 +123,7 @@ def make_app(
     reconciler = Reconciler(rt, restarter.client, plan_of(Settings(reconcile_per_minute=6_000)))
     guard = DelistingWatch(rt)
     return Litestar(
-        [admin_router(), problem_kind, *(more or [])],
+        [admin_router(), buyer_router(), style_sheet, verify, problem_kind, *(more or [])],
         dependencies={
             "runtime": Provide(lambda: rt, sync_to_thread=False),
             "settings": Provide(lambda: settings, sync_to_thread=False),

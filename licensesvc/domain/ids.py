@@ -29,6 +29,7 @@ AGREEMENT: Final = "agr"
 WEBHOOK_ENDPOINT: Final = "whe"
 WEBHOOK_SECRET: Final = "whk"  # noqa: S105  -- a prefix, no secret
 DELIVERY: Final = "dlv"
+BUYER_LINK: Final = "lnk"
 
 ENTROPY_BYTES: Final = 10
 ULID_LENGTH: Final = 26

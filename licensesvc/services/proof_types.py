@@ -96,3 +96,10 @@ _CHECKS: Final[Mapping[str, Callable[[IO[bytes]], bool]]] = {
 }
 MEDIA_TYPES: Final = frozenset(_CHECKS)
 """What a proof may be."""
+
+
+def sniffed(file: IO[bytes]) -> str | None:
+    """The type of `MEDIA_TYPES` that the bytes of a readable file are of, whatever its sender says; None = of none, or empty."""
+    if file.seek(0, 2) == 0:
+        return None
+    return next((media_type for media_type in _CHECKS if is_of(media_type, file)), None)

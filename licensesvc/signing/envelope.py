@@ -18,6 +18,7 @@ from licensesvc.signing import base64url
 LICENSE_TYP = "license+jwt"
 RECEIPT_TYP = "receipt+jwt"
 RELAY_TYP = "relay-receipt+jwt"
+PACK_TYP = "delivery-pack+jwt"
 MAX_TOKEN_CHARACTERS = 16 * 1024
 
 _ALG = "EdDSA"

@@ -105,6 +105,13 @@ async def by_public_id(tx: Tx, public_id: str, *, lock: bool = False) -> StoredC
     return _case(row) if row else None
 
 
+async def by_id(tx: Tx, case_id: int) -> StoredCase:
+    """Load a case that a foreign key promises."""
+    row = await tx.one(f"SELECT {_CASE} FROM supervision_cases c WHERE id = $1", case_id)
+    assert row is not None
+    return _case(row)
+
+
 async def page(tx: Tx, *, after: int, limit: int, where: Where = EVERYTHING) -> list[StoredCase]:
     """Up to `limit` cases with an internal id above `after`, ascending; conditions name `c`."""
     rows = await tx.all(

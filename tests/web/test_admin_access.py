@@ -60,6 +60,10 @@ ROUTES: dict[tuple[str, str], str] = {
     ("POST", "/supervision-cases/{case_id:str}/events"): OPERATOR,
     ("POST", "/supervision-cases/{case_id:str}/proofs"): OPERATOR,
     ("GET", "/proofs/{proof_id:str}"): OPERATOR,
+    ("POST", "/supervision-cases/{case_id:str}/buyer-links"): OPERATOR,
+    ("GET", "/supervision-cases/{case_id:str}/buyer-links"): READER,
+    ("DELETE", "/buyer-links/{link_id:str}"): OPERATOR,
+    ("GET", "/supervision-cases/{case_id:str}/delivery-pack"): OPERATOR,
     ("POST", "/supervision-cases/{case_id:str}/confirmations"): OPERATOR,
     ("GET", "/supervision-cases/{case_id:str}/buyer-code"): OPERATOR,
     ("POST", "/supervision-cases/bulk"): OPERATOR,
@@ -184,6 +188,7 @@ BODIES: dict[str, dict[str, object]] = {
     "/supervision-cases/{case_id:str}/events": {"event": "delivered"},
     "/supervision-cases/{case_id:str}/confirmations": {"event": "delivered"},
     "/products/{product_id:str}/acceptance-standard": {"proofs": ["acceptance"]},
+    "/supervision-cases/{case_id:str}/buyer-links": {"days": 30},
     "/licenses/{license_id:str}/suspend": WHY,
     "/licenses/{license_id:str}/reinstate": WHY,
     "/licenses/{license_id:str}/renew": {**WHY, "period": {"unit": "YEAR", "count": 1}},
@@ -248,7 +253,9 @@ async def records(site: Site) -> dict[str, str]:
     uploaded = await site.owner.post(f"{case}/proofs", params={"kind": "other", "filename": "a.pdf"}, **upload)
     endpoint = await created(site, "webhook-endpoints", {"url": "https://hooks.example/"})
     delivery = await created(site, f"webhook-endpoints/{endpoint['id']}/test", {})
+    link = await site.owner.post(f"{case}/buyer-links", json={"days": 30})
     return {
+        "link_id": link.json()["id"],
         "proof_id": uploaded.json()["proofs"][0]["id"],
         "connection_id": catalog["connection"],
         "policy_id": catalog["policy"],

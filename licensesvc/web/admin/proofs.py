@@ -1,7 +1,7 @@
 """`/supervision-cases/{id}/proofs` and `/proofs/{id}`: delivery proofs in, as they arrive, and out again as attachments, never inline."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeAlias
@@ -22,6 +22,7 @@ from licensesvc.services.proof_store import MAX_SIZE, PIECE, proof_file, receive
 from licensesvc.services.proof_types import MEDIA_TYPES
 from licensesvc.services.runtime import Runtime
 from licensesvc.storage import supervision
+from licensesvc.storage.acceptance import Proof
 from licensesvc.storage.port import Tx
 from licensesvc.web.admin.access import OPERATOR
 from licensesvc.web.admin.answers import IdempotencyKey, PublicId, perform
@@ -106,10 +107,16 @@ async def upload_proof(
 async def download_proof(proof_id: PublicId, runtime: NamedDependency[Runtime]) -> Stream:
     """Download a proof as it was uploaded; always an attachment."""
     proof = await runtime.db.read(lambda tx: proof_of(tx, proof_id))
-    path = proof_file(runtime.proofs_dir, proof.sha256)
+    return await attachment(runtime, proof)
+
+
+async def attachment(rt: Runtime, proof: Proof, more: Mapping[str, str] | None = None) -> Stream:
+    """A proof as it was uploaded, never inline; `more` headers go with it. Raises NotFound when the file is gone."""
+    path = proof_file(rt.proofs_dir, proof.sha256)
     if not await asyncio.to_thread(path.is_file):
         raise NotFound("the file is gone: bring the proofs directory back from a backup")
     headers = {
+        **(more or {}),
         **_HARMLESS,
         "content-disposition": f"attachment; filename=\"proof\"; filename*=UTF-8''{quote(proof.filename, safe='')}",
         "content-length": str(proof.size),

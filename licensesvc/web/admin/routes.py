@@ -2,11 +2,13 @@
 
 from litestar import Router
 
+from licensesvc.web import delivery_packs
 from licensesvc.web.admin import (
     agreements,
     alert_channels,
     alerts,
     audit,
+    buyer_links,
     buyers,
     catalog,
     connections,
@@ -53,6 +55,8 @@ def admin_router() -> Router:
             *credentials.ROUTES,
             *supervision.ROUTES,
             *proofs.ROUTES,
+            *buyer_links.ROUTES,
+            *delivery_packs.ROUTES,
             *messages.ROUTES,
             *restarts.ROUTES,
             *reconciliation.ROUTES,
