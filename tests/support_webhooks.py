@@ -253,5 +253,15 @@ async def settled(rt: Runtime, working: WebhookDispatcher, *receivers: Receiver)
     await until(working, lambda: rt.db.read(look))
 
 
+async def tried(rt: Runtime, working: WebhookDispatcher, *receivers: Receiver) -> None:
+    """Until each of these was called, and what came of every call is written down: the clock may move on."""
+
+    async def look() -> bool:
+        found = [await deliveries(rt, receiver.endpoint) for receiver in receivers]
+        return all(each and each[0].attempts and all(d.claims == d.attempts for d in each) for each in found)
+
+    await until(working, look)
+
+
 def raw_key(text: str) -> bytes:
     return base64.b64decode(text.partition("_")[2])

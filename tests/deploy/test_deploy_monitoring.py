@@ -31,6 +31,7 @@ def known() -> dict[str, set[str]]:
     metrics.licenses({"ACTIVE": 1})
     metrics.outbox(waiting=0, given_up=0, age_seconds=0)
     metrics.delisting("con_1", "failed_orders", 1, 5, 0)
+    metrics.webhook("delivered")
     names = dict(SCRAPED)
     for family in metrics.families():
         for sample in family.samples:

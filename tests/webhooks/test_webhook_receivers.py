@@ -27,6 +27,7 @@ from tests.support_webhooks import (
     settled,
     status,
     subscribe,
+    tried,
     until,
 )
 
@@ -54,12 +55,7 @@ async def run_through_misbehavior(rt, clock):
         assert all(not receiver.accepted for receiver in bad.values())
         for receiver in bad.values():
             receiver.heal()
-
-        async def tried_and_failed() -> bool:
-            found = [await deliveries(rt, receiver.endpoint) for receiver in bad.values()]
-            return all(each[0].attempts and all(d.claims == d.attempts for d in each) for each in found)
-
-        await until(working, tried_and_failed)
+        await tried(rt, working, *bad.values())
         clock.now += HOUR + 1  # the longest wait that any of them has brought about
         await settled(rt, working, good, *bad.values())
         for name, receiver in bad.items():
@@ -110,6 +106,7 @@ class TestOneEndpoint:
             await happen(rt, SUBJECTS, NUMBERS)
             await until(working, lambda: len(receiver.accepted) == 6)
             assert [call.number for call in receiver.calls if call.subject == "lic_0"] == [1]
+            await tried(rt, working, receiver)
             receiver.heal()
             clock.now += 6 * SECOND
             await settled(rt, working, receiver)
