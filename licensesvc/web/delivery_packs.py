@@ -139,7 +139,7 @@ def sections_of(facts: PackFacts, zone: str, *, made_at: Pack | None = None) -> 
             [
                 (
                     f"{both('kind.' + proof.kind)} · {proof.filename}",
-                    f"SHA-256 {proof.sha256} · {proof.size:,} {both('size')}",
+                    f"SHA-256 {proof.sha256} · {proof.size:,} 字节 (bytes)",
                 )
                 for proof in facts.proofs
             ]
