@@ -14,6 +14,7 @@ from licensesvc.domain.instants import rfc3339
 from licensesvc.domain.supervision import NODES, SEEN_THERE, Refund
 from licensesvc.domain.supervision_deadlines import RULES
 from licensesvc.domain.supervision_flows import FLOWS, IN_FORCE, REFUND_PROCEDURES, mermaid, moves, refund_mermaid
+from licensesvc.domain.webhook_events import ALL, CATALOGUE, GROUPS, PING
 from licensesvc.metrics import Metrics
 from licensesvc.web.problems import TABLE
 
@@ -94,6 +95,7 @@ def metrics_reference() -> str:
     metrics.licenses({"ACTIVE": 0})
     metrics.outbox(waiting=0, given_up=0, age_seconds=0)
     metrics.delisting("con_1", "failed_orders", 0, 5, 0)
+    metrics.webhook("delivered")
     rows = []
     for family in metrics.families():
         if family.name.startswith("licensesvc_"):
@@ -114,6 +116,24 @@ def commands() -> str:
         " stderr; `licensesvc --debug …` shows where.\n"
     )
     return "".join([_HEAD, head, *_command(program, "licensesvc")])
+
+
+def webhooks() -> str:
+    """Every type of message with its data, read from the catalogue."""
+    head = (
+        '# Webhook events\n\nThe body of a message is `{"type": …, "timestamp": …, "data": {…}}`; `timestamp` is when it happened. `data`'
+        " holds ids, numbers and words, never codes, secrets or personal data; a fact that is not known is null. How to receive them:"
+        " [webhooks](../webhooks.md). Messages about the same id in the column *in order of* keep their order.\n\n"
+    )
+    rows = [
+        f"| `{known.type}` | {known.told} | {', '.join(f'`{name}`' for name in (known.subject, *known.facts, *known.times))}"
+        f" | `{known.ordered_by or known.subject}` |\n"
+        for known in CATALOGUE.values()
+    ]
+    ping = f"| `{PING}` | an operator tests the endpoint | `endpoint` | `endpoint` |\n"
+    groups = ", ".join(f"`{group}`" for group in sorted(GROUPS))
+    foot = f"\nGroups that a filter may name: {groups}, and `{ALL}` for all.\n"
+    return "".join([_HEAD, head, "| type | when | data | in order of |\n|---|---|---|---|\n", *rows, ping, foot])
 
 
 def _command(command: click.Command, path: str) -> list[str]:
@@ -150,6 +170,7 @@ PAGES = {
     "settings.md": settings_reference,
     "metrics.md": metrics_reference,
     "cli.md": commands,
+    "webhooks.md": webhooks,
 }
 
 

@@ -38,6 +38,7 @@ from licensesvc.services.runtime import Runtime
 from licensesvc.services.sealed_values import require_vault
 from licensesvc.services.supervision_clock import SupervisionClock
 from licensesvc.services.watch_delisting import DelistingWatch
+from licensesvc.services.webhook_dispatcher import WebhookDispatcher
 from licensesvc.settings import Settings
 from licensesvc.signing import keyset, vault
 from licensesvc.signing.privatefiles import private_directory
@@ -173,8 +174,12 @@ def create_app(
     readiness: Readiness | None = None,
     guard: DelistingWatch | None = None,
     tracing: "Tracing | None" = None,
+    on_webhook: Callable[[str], None] | None = None,
 ) -> Litestar:
-    """Put the application together; its lifespan does the background work, without the outbox where a command uses it for a moment."""
+    """Put the application together; its lifespan does the background work, without the outbox where a command uses it for a moment.
+
+    `on_webhook` is told the outcome of each attempt to deliver a message.
+    """
     ready = readiness or create_readiness(rt, settings)
     watch = guard or DelistingWatch(rt)
     gate = SoftwareGate(rt, settings.lock_scope)
@@ -198,8 +203,15 @@ def create_app(
     if outbox:
         follower = KeyFollower(rt, settings.signing_keys_file, settings.vault_keys_file)
         housekeeping = Housekeeping(rt, settings, partial(open_reader, settings))
+        webhooks = WebhookDispatcher(
+            rt,
+            OutboundClient(Policy(allowed=settings.reachable_networks)),
+            failing_days=settings.webhook_failing_days,
+            on_attempt=on_webhook,
+        )
         background |= {"outbox": worker.run, "keys": follower.run, "housekeeping": housekeeping.run}
         background |= {"reconciliation": reconciler.run, "guard": watch.run, "supervision": SupervisionClock(rt).run}
+        background["webhooks"] = webhooks.run
 
     @asynccontextmanager
     async def working(_app: Litestar) -> AsyncIterator[None]:
@@ -260,7 +272,7 @@ async def open_observed_app(rt: Runtime, settings: Settings, metrics: Metrics) -
     readiness = create_readiness(rt, settings)
     guard = DelistingWatch(rt)
     tracing = _open_tracing(settings)
-    app = create_app(rt, settings, readiness=readiness, guard=guard, tracing=tracing)
+    app = create_app(rt, settings, readiness=readiness, guard=guard, tracing=tracing, on_webhook=metrics.webhook)
     observed = Observed(app, metrics, logs.AccessLog(settings.log_level))
     traced: ASGIApp = observed
     if tracing:

@@ -32,6 +32,7 @@ _SECRET_TEXTS: Final = re.compile(
     r"|\bAK[A-Z2-7]{18}\b"  # access keys
     r"|eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*"  # signed documents
     r"|AGE-SECRET-KEY-1[0-9A-Z]+"
+    r"|wh(?:sec|sk)_[A-Za-z0-9+/=_-]+"  # webhook secrets
     r"|(?i:(?<=signature=)|(?<=authtoken=)|(?<=access=)|(?<=nonce=)|(?<=[?& ]code=)|(?<=password=)|(?<=bearer )|(?<=basic ))[^&\s,\"']+"
     r"|(?<=sign_type=\"HMAC-SHA256\", signature=\")[^\"]+"  # Body-Sign
     r"|(?<=://)[^/@\s]+:[^/\s]+(?=@)"  # credentials in a URL

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Final
 
 import prometheus_client
-from prometheus_client import CollectorRegistry, Gauge, Histogram, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 from licensesvc import __version__
 
@@ -97,6 +97,22 @@ class Metrics:
             "Since when the delisting guard of this process has not looked after its alerts.",
             registry=registry,
         )
+        self._webhooks = Counter(
+            "licensesvc_webhook_attempts",
+            "Attempts to deliver a webhook message: delivered, failed (and tried again), given_up.",
+            ["outcome"],
+            registry=registry,
+        )
+        self._webhooks_open = Gauge(
+            "licensesvc_webhook_backlog_messages",
+            "Webhook messages that enabled endpoints wait for.",
+            registry=registry,
+        )
+        self._webhooks_age = Gauge(
+            "licensesvc_webhook_backlog_age_seconds",
+            "Age of the oldest of them, 0 when there is none.",
+            registry=registry,
+        )
         self.ready = Gauge("licensesvc_ready", "1 when `/readyz` would answer 200, else 0.", registry=registry)
         self.disk_free = Gauge(
             "licensesvc_disk_free_bytes", "Free bytes on the file system of the data directory.", registry=registry
@@ -139,6 +155,15 @@ class Metrics:
         self._delisting_level.labels(connection, gauge).set(level)
         if limit is not None:
             self._delisting_limit.labels(connection, gauge).set(limit)
+
+    def webhook(self, outcome: str) -> None:
+        """One attempt to deliver a webhook message came to its end."""
+        self._webhooks.labels(outcome).inc()
+
+    def webhook_backlog(self, *, waiting: int, age_seconds: float) -> None:
+        """Webhook messages that wait, and how long the oldest has been."""
+        self._webhooks_open.set(waiting)
+        self._webhooks_age.set(age_seconds)
 
     def families(self) -> list[prometheus_client.Metric]:
         """Every metric as it stands."""

@@ -104,6 +104,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Licenses that expire, or expired, within so many days are compared too; 0 = only orders whose supervision is not completed."""
     keep_alerts_days: Days = 365
     """Days that alerts are kept after they were over; 0 keeps them for good."""
+    keep_webhook_deliveries_days: Days = 30
+    """Days that webhook deliveries are kept after their end; 0 keeps them for good."""
+    webhook_failing_days: Days = 5
+    """Days without one good answer after which a failing webhook endpoint is disabled; 0 = never."""
     backup_dir: str = ""
     """Directory of the backups that the server makes by itself, needs `backup_recipient`; empty = none. Best on another disk."""
     backup_every_hours: Annotated[int, msgspec.Meta(ge=1, le=8_760)] = 24

@@ -20,6 +20,7 @@ from licensesvc.cli.privacy import buyer, prune
 from licensesvc.cli.recovery import backup, backup_key, restore
 from licensesvc.cli.running import sandbox, serve
 from licensesvc.cli.sandbox_check import check
+from licensesvc.cli.sandbox_control import COMMANDS as SANDBOX_COMMANDS
 from licensesvc.cli.setup import init, migrate
 from licensesvc.cli.vaulting import vault
 
@@ -78,7 +79,8 @@ for command in (
     program.add_command(command)
 
 
-sandbox.add_command(check)
+for command in (check, *SANDBOX_COMMANDS):
+    sandbox.add_command(command)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -27,6 +27,13 @@ MAX_KEY: Final = 256
     help="File with the access key (Key值) of the seller center.",
 )
 @click.option(
+    "--access-key-env",
+    metavar="NAME",
+    default=KEY_VARIABLE,
+    show_default=True,
+    help="Environment variable with that key, if there is no file.",
+)
+@click.option(
     "--dialect",
     type=click.Choice(["2.0", "1.0", "all"]),
     default="2.0",
@@ -34,12 +41,13 @@ MAX_KEY: Final = 256
     help="License 2.0, 1.0 or both.",
 )
 @click.option("--product-id", help="productId in the calls, where the seller knows only real ones.")
-@click.option("--license", "license_code", help="License code in the calls, where the seller knows only real ones.")
+@click.option("--code", "license_code", help="License code in the calls, where the seller knows only real ones.")
 @click.option("--live", is_flag=True, help="Also send one live call (testFlag 0) about a code that does not exist.")
 @json_option
 def check(
     url: str,
     key_file: Path | None,
+    access_key_env: str,
     dialect: str,
     product_id: str | None,
     license_code: str | None,
@@ -49,14 +57,16 @@ def check(
 ) -> int:
     """Send every debug case of the marketplace to URL and say which answers it would refuse; exit code 1 if there is one.
 
-    The key comes from --key-file, from the variable LICENSESVC_CHECK_KEY, or is asked for.
+    The key comes from --key-file, from the variable, or is asked for; it never stands on the command line.
     """
     from licensesvc.sandbox.check_cases import Dialect
 
     given = {"productId": product_id, "license": license_code}
     values = {name: value for name, value in given.items() if value is not None}
     dialects = frozenset(Dialect) if dialect == "all" else frozenset({Dialect(dialect)})
-    results = asyncio.run(_run(_checked(url), _key(key_file), values, dialects, live=live, quiet=as_json))
+    results = asyncio.run(
+        _run(_checked(url), _key(key_file, access_key_env), values, dialects, live=live, quiet=as_json)
+    )
     failed = sum(result.counts and not result.passed for result in results)
     if as_json:
         from msgspec import to_builtins
@@ -79,7 +89,7 @@ def _checked(url: str) -> str:
     return url
 
 
-def _key(file: Path | None) -> str:
+def _key(file: Path | None, variable: str) -> str:
     import os
 
     if file is not None:
@@ -88,7 +98,7 @@ def _key(file: Path | None) -> str:
         except (OSError, UnicodeDecodeError) as error:
             raise Failure(f"{file}: {error}") from None
     else:
-        key = os.environ.get(KEY_VARIABLE) or click.prompt("Access key (Key值)", hide_input=True, err=True)
+        key = os.environ.get(variable) or click.prompt("Access key (Key值)", hide_input=True, err=True)
     if not 0 < len(key) <= MAX_KEY or not key.isprintable():
         raise Failure(f"the access key is 1 to {MAX_KEY} printable characters")
     return key

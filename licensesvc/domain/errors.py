@@ -218,6 +218,12 @@ class ProofMissing(DomainError):
     code = "PROOF_MISSING"
 
 
+class EndpointDisabled(DomainError):
+    """Nothing is sent to the endpoint: enable it first."""
+
+    code = "ENDPOINT_DISABLED"
+
+
 class RateLimited(DomainError):
     """There were too many attempts."""
 

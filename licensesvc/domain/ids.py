@@ -26,6 +26,9 @@ ALERT: Final = "alr"
 ALERT_CHANNEL: Final = "chn"
 TRANSACTION: Final = "trn"
 AGREEMENT: Final = "agr"
+WEBHOOK_ENDPOINT: Final = "whe"
+WEBHOOK_SECRET: Final = "whk"  # noqa: S105  -- a prefix, no secret
+DELIVERY: Final = "dlv"
 BUYER_LINK: Final = "lnk"
 
 ENTROPY_BYTES: Final = 10

@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from licensesvc.outbound.addresses import Address, OutboundRefused, Policy
+from licensesvc.outbound.addresses import Address, OutboundRefused, Policy, is_loopback, refusal
 
 MAX_URL: Final = 1_000
 """Characters of a configured URL."""
@@ -64,7 +64,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def parse_target(url: str, policy: Policy) -> Target:
-    """Read a configured URL; raises OutboundRefused. An address in it is checked when it is called, as those of a name are."""
+    """Read a configured URL; raises OutboundRefused. An address in it is checked here already, those of a name when it is called."""
     found = _URL.fullmatch(url) if len(url) <= MAX_URL else None
     if found is None:
         raise OutboundRefused(
@@ -77,17 +77,24 @@ def parse_target(url: str, policy: Policy) -> Target:
     if (port < _LEAST_FREE_PORT and port != _PORTS[scheme]) or port > _LAST_PORT or port in REFUSED_PORTS:
         raise OutboundRefused(f"port {port} is never called")
     if found["six"] is not None:
-        address: Address = _six(found["six"])
-        return Target(scheme=scheme, host=address.compressed, port=port, address=address)
+        return _of_address(scheme, _six(found["six"]), port, policy)
     host = found["name"].lower()
     labels = host.split(".")
     if len(host) > _MAX_NAME or not all(_LABEL.fullmatch(label) for label in labels):
         raise OutboundRefused("the host is no name")
     if _NUMBER.fullmatch(labels[-1]):
-        return Target(scheme=scheme, host=host, port=port, address=_four(host))
+        return _of_address(scheme, _four(host), port, policy)
     if not policy.allowed and (len(labels) == 1 or any(f".{host}".endswith(f".{end}") for end in _PRIVATE_NAMES)):
         raise OutboundRefused("the host is a name of a private network")
     return Target(scheme=scheme, host=host, port=port, address=None)
+
+
+def _of_address(scheme: str, address: Address, port: int, policy: Policy) -> Target:
+    if (reason := refusal(address, policy)) is not None:
+        raise OutboundRefused(f"the address is {reason}")
+    if scheme == "http" and not is_loopback(address):
+        raise OutboundRefused("the URL must begin with https://: only loopback may be called without TLS")
+    return Target(scheme=scheme, host=address.compressed, port=port, address=address)
 
 
 def _four(host: str) -> IPv4Address:

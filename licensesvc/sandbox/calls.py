@@ -6,9 +6,10 @@ In: bytes out of an order, a verdict out of an answer. Out: the network, retries
 import re
 import secrets
 import string
+from base64 import b64encode
 from collections.abc import Mapping
 from typing import Any, Final
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 from uuid import uuid4
 
 import msgspec
@@ -18,7 +19,7 @@ from licensesvc.domain.order import OrderType
 from licensesvc.marketplace.huawei.result_codes import CallbackCode
 from licensesvc.marketplace.huawei.signature_v1 import BODY_SIGN_HEADER, auth_token, check_body_sign
 from licensesvc.marketplace.huawei.signature_v2 import sign_url
-from licensesvc.sandbox.orders import BUYER, V1_ACTIVITIES, Activity, PlacedOrder, expire_time
+from licensesvc.sandbox.orders import BUYER, V1_ACTIVITIES, Activity, PlacedOrder, expire_time, extend_params
 from licensesvc.strictjson import decode_object
 
 MAX_INSTANCE_ID: Final = 64
@@ -31,6 +32,10 @@ _MASKED: Final = re.compile(r"\b(authToken|signature)=[^&]*")
 
 class AnswerRefused(Exception):
     """The seller's answer does not count as a success; the text says why."""
+
+
+class InProgress(AnswerRefused):
+    """The seller has begun, but is not done (000004)."""
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,7 +74,6 @@ def compose(
     *,
     fields: Mapping[str, str] | None = None,
     upper: bool = False,
-    nonce: str | None = None,
 ) -> Call:
     """Write and sign one call; nonce and businessId are fresh each time.
 
@@ -80,7 +84,7 @@ def compose(
     if activity in V1_ACTIVITIES:
         return _get({"activity": activity, **(fields or {})}, access_key, now)
     told = fields if fields is not None else _order_fields(order, activity)
-    return _post({"activity": activity, "testFlag": "0", **told}, access_key, now, upper=upper, nonce=nonce)
+    return _post({"activity": activity, "testFlag": "0", **told}, access_key, now, upper=upper)
 
 
 def read_answer(answer: Answer, activity: Activity, access_key: str) -> None:
@@ -130,11 +134,11 @@ def _order_fields(order: PlacedOrder, activity: Activity) -> dict[str, str]:
     return fields
 
 
-def _post(fields: Mapping[str, str], access_key: str, now: Instant, *, upper: bool, nonce: str | None) -> Call:
+def _post(fields: Mapping[str, str], access_key: str, now: Instant, *, upper: bool) -> Call:
     body = msgspec.json.encode(fields, order="sorted")
-    once = nonce or "".join(secrets.choice(_NONCE_SYMBOLS) for _ in range(_NONCE_LENGTH))
-    signature = sign_url(body, access_key, once, now)
-    query = urlencode({"signature": signature.upper() if upper else signature, "timestamp": now, "nonce": once})
+    nonce = "".join(secrets.choice(_NONCE_SYMBOLS) for _ in range(_NONCE_LENGTH))
+    signature = sign_url(body, access_key, nonce, now)
+    query = urlencode({"signature": signature.upper() if upper else signature, "timestamp": now, "nonce": nonce})
     return Call(method="POST", query=query, body=body)
 
 
@@ -150,11 +154,18 @@ def _license_fields(order: PlacedOrder) -> dict[str, str]:
         "periodNumber": order.period_number,
         "periodType": order.period_type,
         "productId": order.product_id,
+        "saasExtendParams": _extend_params(order),
         "skuCode": order.sku_code,
         # As SaaS V1 tells a trial [I].
         "trialFlag": "1" if order.order_type is OrderType.TRIAL else None,
     }
     return {name: str(value) for name, value in fields.items() if value is not None}
+
+
+def _extend_params(order: PlacedOrder) -> str | None:
+    """`base64Decode(urlDecode(x))` gives a URL-encoded JSON array (spec §2.2 [I])."""
+    params = extend_params(order)
+    return b64encode(quote(msgspec.json.encode(params)).encode()).decode() if params else None
 
 
 def _get(fields: Mapping[str, str], access_key: str, now: Instant) -> Call:
@@ -182,6 +193,8 @@ def _successful(answer: Answer) -> dict[str, Any]:
     except ValueError as error:
         raise AnswerRefused(f"the answer is {error}") from None
     code = fields.get("resultCode")
+    if code == CallbackCode.IN_PROGRESS:
+        raise InProgress(f"the seller is not done yet: {fields.get('resultMsg')}")
     if code != CallbackCode.SUCCESS:
         raise AnswerRefused(f"resultCode is {code!r}: {fields.get('resultMsg')}")
     return fields

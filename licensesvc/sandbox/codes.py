@@ -9,9 +9,10 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
-from licensesvc.domain.instants import DAY, Instant
+from licensesvc.domain.instants import DAY, SECOND, Instant
 from licensesvc.marketplace.huawei.openapi import OpenApiFault
 from licensesvc.marketplace.huawei.result_codes import OpenApiCode
+from licensesvc.sandbox.orders import PlacedOrder, end_of_period
 
 _SYMBOLS: Final = string.ascii_uppercase + string.digits
 _LENGTH: Final = 18
@@ -69,26 +70,35 @@ def make_test(product_id: str, days: int, now: Instant) -> Code:
     )
 
 
-def activate(code: Code | None, effect: Instant | None, placed_at: Instant | None, now: Instant) -> Code:
-    """The code once it is in service; OpenApiFault with the code of spec §1.8 where it cannot be."""
+def activate(code: Code | None, effect: Instant | None, purchase: PlacedOrder | None, now: Instant) -> Code:
+    """The code once it is in service; OpenApiFault with the code of spec §1.8 where it cannot be.
+
+    The bought period begins with the service (spec §6.6), unless a renewal has set its end already. A test code, which nobody bought, is
+    valid until a fixed end.
+    """
     if code is None:
         raise OpenApiFault(OpenApiCode.UNKNOWN_CODE)
     if code.unclaimed:
         raise OpenApiFault(OpenApiCode.NOT_CLAIMED)
-    if code.state(now) != "NOT_ACTIVATED":
+    over = purchase is None and code.expires_at is not None and now >= code.expires_at
+    if code.state(now) != "NOT_ACTIVATED" or code.frozen_at is not None or over:
         raise OpenApiFault(OpenApiCode.ILLEGAL_STATE)
-    if effect is not None and placed_at is not None and effect < placed_at - placed_at % 1_000:
+    if purchase is None:
+        return msgspec.structs.replace(code, activated_at=now)
+    if effect is not None and effect < purchase.created_at - purchase.created_at % SECOND:
         raise OpenApiFault(OpenApiCode.INVALID_PARAM)
-    return msgspec.structs.replace(code, activated_at=now)
+    renewed = code.expires_at != end_of_period(purchase, purchase.created_at)
+    end = code.expires_at if renewed else end_of_period(purchase, now if effect is None else effect)
+    return msgspec.structs.replace(code, activated_at=now, expires_at=end)
 
 
 def query(code: Code | None, now: Instant) -> Code:
-    """The code, as asked for at `now`; OpenApiFault where a query has no answer."""
+    """The code, as asked for at `now`; OpenApiFault where a query has no answer. The first query is remembered."""
     if code is None:
         raise OpenApiFault(OpenApiCode.UNKNOWN_CODE)
     if code.activated_at is None and code.released_at is None:
         raise OpenApiFault(OpenApiCode.NOT_ACTIVATED)
-    return msgspec.structs.replace(code, queried_at=now)
+    return code if code.queried_at is not None else msgspec.structs.replace(code, queried_at=now)
 
 
 def _text(prefix: str) -> str:

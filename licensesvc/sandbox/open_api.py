@@ -1,37 +1,59 @@
-"""The marketplace's License open API as the sandbox serves it (spec §§1.3–1.5): activate, query, usage, one by one and in lists.
+"""The calls of the marketplace's open API as the sandbox serves them (spec §§1.3–1.6): activate, query, usage, order/query.
 
-In: the gateway's checks in their order, then one function for each call. Out: the codes' rules (`codes`), order/query (`app`).
+In: one function for each call, and the table of them. Out: the frame around them (`endpoint`), the codes' rules (`codes`).
 """
 
-import secrets
-from collections import defaultdict
+import re
 from collections.abc import Callable, Mapping
 from datetime import UTC
-from typing import Any, Final, TypeAlias
+from typing import Final
 
-from litestar import Request, Response, Router, post
-from litestar.di import NamedDependency
-from litestar.handlers import HTTPRouteHandler
+import msgspec
+from litestar.handlers import ASGIRouteHandler, asgi
 
 from licensesvc.domain.instants import Instant, format_stamp, parse_stamp, to_datetime, zone_of
 from licensesvc.domain.license import PERPETUAL_WIRE_EXPIRY
+from licensesvc.domain.order import default_line_id
+from licensesvc.domain.usage import MAX_CLIENTS_A_DAY
 from licensesvc.marketplace.huawei import openapi, usage
+from licensesvc.marketplace.huawei.client import ORDER_QUERY_PATH
 from licensesvc.marketplace.huawei.openapi import LicenseInfo, OpenApiFault
-from licensesvc.marketplace.huawei.result_codes import OpenApiCode, gateway_error
-from licensesvc.marketplace.huawei.wire import SignatureRefused
+from licensesvc.marketplace.huawei.orders import OrderInfo, order_answer, order_failure
+from licensesvc.marketplace.huawei.orders_mock import MOCK_ORDERS
+from licensesvc.marketplace.huawei.result_codes import OpenApiCode, OrderCode
+from licensesvc.marketplace.huawei.wire import SignatureRefused, query_parameters
 from licensesvc.sandbox import codes
 from licensesvc.sandbox.codes import Code
+from licensesvc.sandbox.endpoint import MAX_BODY_BYTES, Answered, Call, Endpoint
 from licensesvc.sandbox.gateway import Gateway
+from licensesvc.sandbox.orders import PlacedOrder, order_info
 from licensesvc.sandbox.outage import Outage
 from licensesvc.sandbox.state import State
 
 ROOT: Final = "/api/mkp-openapi-public/global"
-MAX_USAGE_BODY: Final = 4 * 1024 * 1024
+MAX_USES: Final = 10_000
+"""Counts that are kept, one for each code and day; beyond, the oldest is forgotten."""
 
 _DAYS_IN: Final = zone_of("Asia/Shanghai")
 """The zone whose days usage is counted by [I]."""
+_QUERY_ID: Final = re.compile(r"[0-9A-Za-z_-]{1,64}")
 
-Answered: TypeAlias = tuple[int, bytes]
+
+class Use(msgspec.Struct, frozen=True, kw_only=True):
+    """How many distinct clients used a code on a day in Beijing, and the largest number that was stated."""
+
+    license: str
+    day: str
+    clients: int
+    active_num: int | None
+
+
+class _Day:
+    """What was reported of one code on one day."""
+
+    def __init__(self) -> None:
+        self.clients: set[str] = set()
+        self.active_num: int | None = None
 
 
 class OpenApi:
@@ -40,24 +62,22 @@ class OpenApi:
     def __init__(self, state: State, clock: Callable[[], Instant]) -> None:
         self._state = state
         self._clock = clock
-        self._clients: dict[tuple[str, str], set[str]] = defaultdict(set)
-        self._largest: dict[tuple[str, str], int] = {}
+        self._uses: dict[tuple[str, str], _Day] = {}
 
-    def usage(self) -> list[dict[str, Any]]:
-        """What was counted: distinct clients and the largest number told, by code and day."""
-        keys = sorted(self._clients.keys() | self._largest.keys())
+    def usage(self) -> list[Use]:
+        """What was counted, by code and day."""
         return [
-            {"license": key[0], "day": key[1], "clients": len(self._clients[key]), "active_num": self._largest.get(key)}
-            for key in keys
+            Use(license=key[0], day=key[1], clients=len(use.clients), active_num=use.active_num)
+            for key, use in sorted(self._uses.items())
         ]
 
     def activate(self, body: bytes) -> Answered:
         """v1: one code (spec §1.3)."""
         request = openapi.parse_activate(body)
         code = self._activated(request.license, request.real_effect_time)
-        self._state.put_code(code)
+        self._state.put(codes=[code])
         return 200, openapi.activate_success(
-            status="ALIVE",
+            status=code.state(self._clock()),
             expire_time=_stamp(code.expires_at),
             product_id=code.product_id,
             amount=code.amount,
@@ -71,17 +91,17 @@ class OpenApi:
             activated = [self._activated(code, request.real_effect_time) for code in request.license_list]
         except OpenApiFault as fault:
             listed = OpenApiCode.INVALID_CODE_IN_LIST
-            return openapi.failure(listed if fault.error_code is not OpenApiCode.INVALID_PARAM else fault.error_code)
-        for code in activated:
-            self._state.put_code(code)
+            raise OpenApiFault(fault.error_code if fault.error_code is OpenApiCode.INVALID_PARAM else listed) from None
+        self._state.put(codes=activated)
         return 200, openapi.activate_all_success()
 
     def query(self, body: bytes) -> Answered:
-        """v1 (spec §1.4)."""
+        """v1 (spec §1.4); what older software tells of its user counts as usage."""
         request = openapi.parse_heartbeat(body)
         code = self._queried(request.license)
+        self._state.put(codes=[code])
         if request.third_party_account is not None:
-            self._clients[code.code, self._day()].add(request.third_party_account)
+            self._count(code.code, frozenset({request.third_party_account}), None)
         return 200, openapi.heartbeat_success(self._info(code))
 
     def query_all(self, body: bytes) -> Answered:
@@ -90,33 +110,42 @@ class OpenApi:
         try:
             found = [self._queried(code) for code in request.license_list]
         except OpenApiFault:
-            return openapi.failure(OpenApiCode.INVALID_CODE_IN_LIST)
+            raise OpenApiFault(OpenApiCode.INVALID_CODE_IN_LIST) from None
+        self._state.put(codes=found)
         return 200, openapi.heartbeat_all_success([self._info(code) for code in found])
 
     def report(self, body: bytes) -> Answered:
-        """software-usage-info (spec §1.5)."""
-        failed = []
+        """software-usage-info (spec §1.5); a code that is not in service is listed as failed [I]."""
+        failed: dict[str, None] = {}
         for said in usage.parse_usage(body).usage_info:
             code = self._state.codes.get(said.license)
             if code is None or code.activated_at is None or code.released_at is not None:
-                failed.append(said.license)
-                continue
-            key = (said.license, self._day())
-            self._clients[key] |= said.clients
-            if said.active_num is not None:
-                self._largest[key] = max(said.active_num, self._largest.get(key, 0))
-        return 200, usage.usage_success(list(dict.fromkeys(failed)))
+                failed[said.license] = None
+            else:
+                self._count(said.license, said.clients, said.active_num)
+        return 200, usage.usage_success(list(failed))
+
+    def query_order(self, query: bytes) -> Answered:
+        """order/query (spec §1.6): the nine mock orders and the placed ones."""
+        found = _find_order(query, self._state.orders)
+        return order_failure(found) if isinstance(found, OrderCode) else (200, order_answer(found))
 
     def _activated(self, license_code: str, real_effect_time: str | None) -> Code:
         code = self._state.codes.get(license_code)
-        order = self._state.orders.get(code.order_id) if code else None
+        purchase = self._state.orders.get(code.order_id) if code else None
         effect = parse_stamp(real_effect_time, UTC) if real_effect_time else None
-        return codes.activate(code, effect, order.created_at if order else None, self._clock())
+        return codes.activate(code, effect, purchase, self._clock())
 
     def _queried(self, license_code: str) -> Code:
-        code = codes.query(self._state.codes.get(license_code), self._clock())
-        self._state.put_code(code)
-        return code
+        return codes.query(self._state.codes.get(license_code), self._clock())
+
+    def _count(self, code: str, clients: frozenset[str], active_num: int | None) -> None:
+        use = self._uses.setdefault((code, str(to_datetime(self._clock(), _DAYS_IN).date())), _Day())
+        use.clients.update(sorted(clients - use.clients)[: MAX_CLIENTS_A_DAY - len(use.clients)])
+        if active_num is not None:
+            use.active_num = max(active_num, use.active_num or 0)
+        if len(self._uses) > MAX_USES:
+            del self._uses[next(iter(self._uses))]
 
     def _info(self, code: Code) -> LicenseInfo:
         return LicenseInfo(
@@ -129,11 +158,8 @@ class OpenApi:
             amount=code.amount,
         )
 
-    def _day(self) -> str:
-        return str(to_datetime(self._clock(), _DAYS_IN).date())
 
-
-_CALLS: Final[Mapping[str, Callable[[OpenApi, bytes], Answered]]] = {
+_LICENSE_CALLS: Final[Mapping[str, Callable[[OpenApi, bytes], Answered]]] = {
     "/v1/license/activate": OpenApi.activate,
     "/v2/license/activate": OpenApi.activate_all,
     "/v1/license/heartbeat": OpenApi.query,
@@ -142,41 +168,43 @@ _CALLS: Final[Mapping[str, Callable[[OpenApi, bytes], Answered]]] = {
 }
 
 
-def open_api_router() -> Router:
-    """The five calls behind the gateway; the application provides `gateway`, `open_api` and `outage`."""
-    return Router(ROOT, route_handlers=[_route(path) for path in _CALLS], request_max_body_size=MAX_USAGE_BODY)
+def open_api_routes(api: OpenApi, gateway: Gateway, outage: Outage) -> list[ASGIRouteHandler]:
+    """The six calls behind the gateway."""
+    calls = [
+        Call(
+            path=ROOT + path,
+            carry_out=lambda body, carry_out=carry_out: carry_out(api, body),  # type: ignore[misc]
+            internal_error=openapi.failure(OpenApiCode.INTERNAL_ERROR),
+            body_limit=usage.MAX_BODY if carry_out is OpenApi.report else MAX_BODY_BYTES,
+        )
+        for path, carry_out in _LICENSE_CALLS.items()
+    ]
+    order = Call(
+        path=ORDER_QUERY_PATH,
+        method="GET",
+        carry_out=api.query_order,
+        internal_error=order_failure(OrderCode.INTERNAL_ERROR),
+        token=order_failure(OrderCode.ILLEGAL_TOKEN),
+    )
+    return [asgi(call.path, copy_scope=False)(Endpoint(gateway, outage, call).__call__) for call in (*calls, order)]
 
 
-def _route(path: str) -> HTTPRouteHandler:
-    carry_out = _CALLS[path]
-
-    @post(path, status_code=200)
-    async def call(
-        request: Request[Any, Any, Any],
-        gateway: NamedDependency[Gateway],
-        open_api: NamedDependency[OpenApi],
-        outage: NamedDependency[Outage],
-    ) -> Response[bytes]:
-        if (away := await outage.refusal()) is not None:
-            return away
-        scope, body = request.scope, await request.body()
-        try:
-            gateway.admit(scope["method"], scope["raw_path"], scope["query_string"], list(scope["headers"]), body)
-        except SignatureRefused as error:
-            return answer(*gateway_error(error.reason, secrets.token_hex(16)))
-        if request.content_type[0] != "application/json":
-            return answer(*openapi.failure(OpenApiCode.CONTENT_TYPE_NOT_SUPPORTED))
-        try:
-            return answer(*carry_out(open_api, body))
-        except OpenApiFault as fault:
-            return answer(*openapi.failure(fault.error_code))
-
-    return call
-
-
-def answer(status: int, body: bytes) -> Response[bytes]:
-    """An answer of the open API."""
-    return Response(body, status_code=status, media_type="application/json;charset=UTF-8")
+def _find_order(query_string: bytes, placed: Mapping[str, PlacedOrder]) -> OrderInfo | OrderCode:
+    try:
+        parameters = query_parameters(query_string)
+    except SignatureRefused:
+        return OrderCode.INVALID_PARAMETER
+    if not {"orderId"} <= parameters.keys() <= {"orderId", "orderLineId"}:
+        return OrderCode.INVALID_PARAMETER
+    if not all(_QUERY_ID.fullmatch(value) for value in parameters.values()):
+        return OrderCode.INPUT_FAILURE
+    order_id = parameters["orderId"]
+    # An order that nobody placed is not this seller's: the documentation has no other code for it [I].
+    if order_id not in MOCK_ORDERS and order_id not in placed:
+        return OrderCode.ILLEGAL_OPERATION
+    if parameters.get("orderLineId", default_line_id(order_id)) != default_line_id(order_id):
+        return OrderCode.ILLEGAL_OPERATION
+    return MOCK_ORDERS[order_id] if order_id in MOCK_ORDERS else order_info(placed[order_id])
 
 
 def _stamp(instant: Instant | None) -> str:

@@ -22,7 +22,8 @@ from licensesvc.domain.instants import (
 )
 from licensesvc.domain.order import OrderType, default_line_id, opens_case
 from licensesvc.domain.product import DeliveryKind
-from licensesvc.marketplace.huawei.orders import BuyerInfo, OrderInfo, OrderLine, ProductInfo
+from licensesvc.marketplace.huawei.extend_params import IDENTIFICATION_CODE
+from licensesvc.marketplace.huawei.orders import BuyerInfo, ExtendParam, OrderInfo, OrderLine, ProductInfo
 
 MAX_AMOUNT: Final = 9_999_999
 MAX_PERIODS: Final = 99
@@ -42,7 +43,7 @@ _PLAYED: Final = frozenset(
 _ORDER_ID_SYMBOLS: Final = string.ascii_uppercase + string.digits
 _ORDER_ID_LENGTH: Final = 13
 # The marketplace's days end at midnight in Beijing: `20230726155959` in UTC (spec §1.4).
-_BEIJING: Final = zone_of("Asia/Shanghai")
+BEIJING: Final = zone_of("Asia/Shanghai")
 
 Identifier = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 
@@ -73,7 +74,8 @@ class Stage(StrEnum):
     PLACED = "placed"
     DELIVERING = "商家实施交付License"
     CONFIRMING = "用户确认验收"
-    REFUNDED = "自动退款"
+    REFUNDED = "已退款"
+    RELEASED = "已释放"
 
 
 _DELIVERED_BY: Final = {
@@ -88,7 +90,8 @@ class NewOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     `notify` sends the order notification, `deliver` asks for the license where the dialect makes the seller's server
     deliver it, i.e. getLicense of a new or trial order in License 1.0. `claim`: the buyer must claim a License 2.0 code before it can be
-    activated, as in orders before 2025-04-25.
+    activated, as in orders before 2025-04-25. `identification_code` is what the buyer of a License 1.0 product has submitted, the system or
+    hardware code that the license is bound to.
     """
 
     product_id: Identifier
@@ -101,6 +104,7 @@ class NewOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     notify: bool = True
     deliver: bool = True
     claim: bool = False
+    identification_code: Annotated[str, msgspec.Meta(min_length=1, max_length=1024)] | None = None
 
     def __post_init__(self) -> None:
         """Refuse what the sandbox does not play."""
@@ -108,6 +112,8 @@ class NewOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             raise ValueError(f"dialect is one of {', '.join(sorted(_PLAYED))}")
         if self.period_number is not None and self.period_type is None:
             raise ValueError("period_number needs a period_type")
+        if self.identification_code is not None and self.dialect is not DeliveryKind.LICENSE_1_0:
+            raise ValueError("identification_code belongs to LICENSE_1_0")
 
     @property
     def calls(self) -> tuple[Activity, ...]:
@@ -134,6 +140,13 @@ class PlacedOrder(msgspec.Struct, frozen=True, kw_only=True):
     instance_id: str | None = None
     of: str | None = None
     stage: Stage = Stage.PLACED
+    identification_code: str | None = None
+    ends_at: Instant | None = None
+    """Of a renewal or its refund: when the service ends now."""
+    ended_at: Instant | None = None
+    """Of a renewal: when the service ended before."""
+    refunded_by: str | None = None
+    """The order that took this one back."""
 
 
 def new_order_id() -> str:
@@ -156,6 +169,7 @@ def place(order: NewOrder, now: Instant) -> PlacedOrder:
         period_number=order.period_number or 1 if order.period_type else None,
         order_type=order.order_type,
         calls=order.calls,
+        identification_code=order.identification_code,
     )
 
 
@@ -164,14 +178,21 @@ def end_of_period(order: PlacedOrder, start: Instant) -> Instant | None:
     if order.period_type is None or order.period_number is None:
         return None
     unit = PeriodUnit(order.period_type.upper())
-    last_day = to_datetime(add_period(start, unit, order.period_number, _BEIJING), _BEIJING)
+    last_day = to_datetime(add_period(start, unit, order.period_number, BEIJING), BEIJING)
     return from_datetime(last_day.replace(hour=23, minute=59, second=59, microsecond=0))
 
 
 def expire_time(order: PlacedOrder) -> str | None:
-    """The UTC stamp of the end of the bought period."""
-    end = end_of_period(order, order.created_at)
+    """The UTC stamp of the end of the bought period, or of what a renewal made of it."""
+    end = order.ends_at if order.of is not None else end_of_period(order, order.created_at)
     return None if end is None else format_stamp(end, UTC)
+
+
+def extend_params(order: PlacedOrder) -> tuple[ExtendParam, ...]:
+    """What the buyer has added to the order."""
+    if order.identification_code is None:
+        return ()
+    return (ExtendParam(name=IDENTIFICATION_CODE, value=order.identification_code),)
 
 
 def order_info(order: PlacedOrder) -> OrderInfo:
@@ -190,7 +211,7 @@ def order_info(order: PlacedOrder) -> OrderInfo:
                 product_name="沙箱商品",
             ),
         ),
-        extend_params=(),
+        extend_params=extend_params(order),
         currency="100",
         currency_after_discount="100",
     )

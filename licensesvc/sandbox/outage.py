@@ -1,33 +1,36 @@
-"""The sandbox's open API out of order, as whoever tests a seller wants it: refusing, silent, or now and then (chaos)."""
+"""The sandbox's open API out of order, as whoever tests a seller's program wants it: refusing, silent, hanging up, or now and then (chaos).
 
-import asyncio
-import random
-from typing import Any, Final, Literal, TypeAlias
+In: which disturbance meets a call. Out: doing it (`endpoint`).
+"""
 
-from litestar import Response
+from enum import StrEnum
 
-HANG_SECONDS: Final = 30.0
-"""How long a silent answer is waited for at most."""
+from licensesvc.sandbox.chaos import Chaos, Misfortune
 
-OutageKind: TypeAlias = Literal["none", "unavailable", "silent"]
+
+class OutageKind(StrEnum):
+    """How calls of the open API are disturbed. What they ask for is done in the last case only."""
+
+    NONE = "none"
+    UNAVAILABLE = "unavailable"
+    """503."""
+    SILENT = "silent"
+    """No answer, for as long as the caller waits."""
+    DROP = "drop"
+    """The connection is closed instead of an answer."""
+    LOST = "lost"
+    """The call is carried out, and the connection is closed instead of the answer."""
 
 
 class Outage:
-    """How the open API behaves; `unsteady` has it answer 503 with this probability, by these dice."""
+    """How the open API behaves: always one way, or by the dice of chaos."""
 
     def __init__(self) -> None:
-        self.kind: OutageKind = "none"
-        self._dice = random.Random()  # noqa: S311 - repeatable mischief, no secret
-        self._rate = 0.0
+        self.kind = OutageKind.NONE
+        self.chaos: Chaos | None = None
 
-    def unsteady(self, dice: random.Random, rate: float) -> None:
-        """Be away for a part of the calls."""
-        self._dice, self._rate = dice, rate
-
-    async def refusal(self) -> Response[Any] | None:
-        """What a call gets instead of an answer, if anything."""
-        if self.kind == "silent":
-            await asyncio.sleep(HANG_SECONDS)
-        if self.kind != "none" or (self._rate and self._dice.random() < self._rate):
-            return Response({"error": "service unavailable"}, status_code=503)
-        return None
+    def next(self, path: str) -> OutageKind:
+        """What meets the next call of this URI."""
+        if self.kind is not OutageKind.NONE or self.chaos is None:
+            return self.kind
+        return OutageKind.UNAVAILABLE if self.chaos.api_call(path) is Misfortune.UNAVAILABLE else OutageKind.NONE

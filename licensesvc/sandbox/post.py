@@ -23,9 +23,13 @@ SHOWN_CHARACTERS: Final = 4_096
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
-    """The transcript of one call; `at` in epoch ms, signatures masked, `status` None when no whole answer came."""
+    """The transcript of one call; `at` in epoch ms, signatures masked, `status` None when no whole answer came.
+
+    `about` is the order that the call names: `order_id` itself, or a change of it. `in_progress`: the seller answered 000004.
+    """
 
     order_id: str
+    about: str
     activity: Activity
     attempt: int
     at: Instant
@@ -35,6 +39,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     headers: list[tuple[str, str]]
     body: str
     ok: bool
+    in_progress: bool
     verdict: str
     ms: int
     mischief: Mischief = Mischief.NONE
@@ -53,8 +58,9 @@ class Postman:
 
     def __init__(self, answer_seconds: float) -> None:
         self._answer_seconds = answer_seconds
+        self._tls = ssl.create_default_context()
         self._http = httpx2.AsyncClient(
-            verify=ssl.create_default_context(),
+            verify=self._tls,
             timeout=None,
             follow_redirects=False,
             trust_env=False,
@@ -85,17 +91,29 @@ class Postman:
             why_not = str(error)
         return Answered(answer=answer, why_not=why_not, ms=(time.monotonic_ns() - started) // 1_000_000)
 
-    async def drop(self, url: str, call: Call) -> None:
-        """Send one call and hang up before the answer is read."""
-        headers = {"Content-Type": "application/json"} if call.body else {}
+    async def drop(self, url: str, call: Call) -> str:
+        """Send one call and close the socket without waiting for the answer; returns why that did not work, or nothing."""
+        target = httpx2.URL(f"{url}?{call.query}")
+        secure = target.scheme == "https"
+        lines = [
+            f"{call.method} {target.raw_path.decode('ascii')} HTTP/1.1",
+            f"Host: {target.netloc.decode('ascii')}",
+            *(("Content-Type: application/json", f"Content-Length: {len(call.body)}") if call.body else ()),
+        ]
         try:
-            async with (
-                asyncio.timeout(self._answer_seconds),
-                self._http.stream(call.method, f"{url}?{call.query}", content=call.body or None, headers=headers),
-            ):
-                return
-        except (TimeoutError, httpx2.HTTPError):
-            return
+            async with asyncio.timeout(self._answer_seconds):
+                _, writer = await asyncio.open_connection(
+                    target.host, target.port or (443 if secure else 80), ssl=self._tls if secure else None
+                )
+                writer.write("\r\n".join((*lines, "", "")).encode("ascii") + call.body)
+                await writer.drain()
+                writer.close()
+                await writer.wait_closed()
+        except TimeoutError:
+            return f"not sent within {self._answer_seconds:g} s"
+        except OSError as error:
+            return f"{type(error).__name__}: {error}"
+        return ""
 
     async def _send(self, url: str, call: Call) -> Answer:
         headers = {"Content-Type": "application/json"} if call.body else {}

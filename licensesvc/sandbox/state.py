@@ -8,11 +8,11 @@ import os
 import secrets
 import string
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final, Self
+from typing import Annotated, Any, Final, Self
 
 import msgspec
 
@@ -21,7 +21,11 @@ from licensesvc.sandbox.orders import PlacedOrder
 
 FILE_NAME: Final = "sandbox.json"
 MAX_ORDERS: Final = 10_000
-"""Beyond that the oldest order is forgotten."""
+"""Beyond that the oldest order, or code, is forgotten."""
+MAX_PROBED: Final = 100
+"""Products with saved debug cases."""
+VERSION: Final = 2
+"""Of the file: 1, which is not written in it, had orders only. What it lacks is empty."""
 
 _OTHERS: Final = 0o077
 _KEY_SYMBOLS: Final = string.ascii_uppercase + string.digits
@@ -32,12 +36,14 @@ class StateError(Exception):
 
 
 class _File(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    version: Annotated[int, msgspec.Meta(ge=1, le=VERSION)] = 1
     seller_callback_url: str | None = None
     callback_key: str
     api_access_key: str
     api_secret: str
     orders: list[PlacedOrder] = []
     codes: list[Code] = []
+    debug_cases: dict[str, list[str]] = {}
 
     def __repr__(self) -> str:
         return f"_File(orders={len(self.orders)})"
@@ -111,11 +117,17 @@ class State:
         """The code of a purchase."""
         return next((code for code in self._codes.values() if code.order_id == order_id), None)
 
-    def put_code(self, code: Code) -> None:
-        """Remember a new code, or what became of a known one."""
-        self._codes[code.code] = code
-        if len(self._codes) > MAX_ORDERS:
-            del self._codes[next(iter(self._codes))]
+    @property
+    def debug_cases(self) -> Mapping[str, frozenset[str]]:
+        """Dialects whose debug cases are saved, by product."""
+        return {product: frozenset(dialects) for product, dialects in self._content.debug_cases.items()}
+
+    def save_debug_cases(self, product_id: str, dialect: str) -> None:
+        """Remember that a product's debug cases of a dialect are replayed. Raises `StateError` where there are too many products."""
+        saved = self._content.debug_cases
+        if product_id not in saved and len(saved) >= MAX_PROBED:
+            raise StateError(f"debug cases of {MAX_PROBED} products are saved already")
+        saved[product_id] = sorted({*saved.get(product_id, ()), dialect})
         self._save()
 
     def set_seller(self, callback_url: str) -> None:
@@ -123,14 +135,20 @@ class State:
         self._content.seller_callback_url = callback_url
         self._save()
 
-    def put(self, order: PlacedOrder) -> None:
-        """Remember a new order, or what became of a known one."""
-        self._orders[order.order_id] = order
-        if len(self._orders) > MAX_ORDERS:
-            del self._orders[next(iter(self._orders))]
+    def put(self, *orders: PlacedOrder, codes: Iterable[Code] = ()) -> None:
+        """Remember new orders and codes, or what became of known ones: all or none. Nothing is written when nothing has changed."""
+        new_orders = {order.order_id: order for order in orders if self._orders.get(order.order_id) != order}
+        new_codes = {code.code: code for code in codes if self._codes.get(code.code) != code}
+        if not new_orders and not new_codes:
+            return
+        self._orders.update(new_orders)
+        self._codes.update(new_codes)
+        _forget_oldest(self._orders)
+        _forget_oldest(self._codes)
         self._save()
 
     def _save(self) -> None:
+        self._content.version = VERSION
         self._content.orders = list(self._orders.values())
         self._content.codes = list(self._codes.values())
         with _beside(self._path, self._content) as temporary:
@@ -138,7 +156,9 @@ class State:
 
 
 def _create(path: Path) -> None:
-    fresh = _File(callback_key=secrets.token_hex(16), api_access_key=_key_text(20), api_secret=_key_text(40))
+    fresh = _File(
+        version=VERSION, callback_key=secrets.token_hex(16), api_access_key=_key_text(20), api_secret=_key_text(40)
+    )
     # A link instead of a rename: of two processes that start at once, both go on with the first one's secrets.
     with _beside(path, fresh) as temporary, suppress(FileExistsError):
         path.hardlink_to(temporary)
@@ -156,6 +176,11 @@ def _beside(path: Path, content: _File) -> Iterator[Path]:
         yield temporary
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _forget_oldest(records: dict[str, Any]) -> None:
+    while len(records) > MAX_ORDERS:
+        del records[next(iter(records))]
 
 
 def _key_text(length: int) -> str:

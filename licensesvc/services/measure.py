@@ -1,20 +1,22 @@
-"""Figures that the database knows: licenses by state, the backlog of the outbox."""
+"""Figures that the database knows: licenses by state, the backlogs of outbox and webhooks."""
 
 import msgspec
 
-from licensesvc.domain.instants import SECOND
+from licensesvc.domain.instants import SECOND, Instant
 from licensesvc.services.runtime import Runtime
-from licensesvc.storage import licenses, outbox
+from licensesvc.storage import licenses, outbox, webhook_deliveries
 from licensesvc.storage.port import Tx
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
-    """`outbox_age_seconds` is the age of the oldest open item, 0 when there is none."""
+    """Ages are those of the oldest open item, 0 when there is none."""
 
     licenses: dict[str, int]
     outbox_open: int
     outbox_given_up: int
     outbox_age_seconds: float
+    webhooks_open: int
+    webhooks_age_seconds: float
 
 
 async def measure(rt: Runtime) -> Figures:
@@ -25,10 +27,16 @@ async def measure(rt: Runtime) -> Figures:
 async def _measure(tx: Tx, rt: Runtime) -> Figures:
     by_state = await licenses.count_by_state(tx)
     backlog = await outbox.backlog(tx)
-    age = 0 if backlog.oldest_at is None else max(rt.clock() - backlog.oldest_at, 0)
+    webhooks = await webhook_deliveries.backlog(tx)
     return Figures(
         licenses={state.value: count for state, count in by_state.items()},
         outbox_open=backlog.waiting,
         outbox_given_up=backlog.given_up,
-        outbox_age_seconds=age / SECOND,
+        outbox_age_seconds=_age_seconds(rt, backlog.oldest_at),
+        webhooks_open=webhooks.waiting,
+        webhooks_age_seconds=_age_seconds(rt, webhooks.oldest_at),
     )
+
+
+def _age_seconds(rt: Runtime, since: Instant | None) -> float:
+    return 0 if since is None else max(rt.clock() - since, 0) / SECOND

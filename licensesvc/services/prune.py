@@ -21,6 +21,7 @@ class Retention(msgspec.Struct, frozen=True, kw_only=True):
     released_activations_days: int
     usage_days: int
     alerts_days: int
+    webhook_deliveries_days: int = 0
 
     def instants(self, now: Instant) -> Mapping[str, Instant]:
         """By table, the instant before which its rows are past; a table that is kept for good is missing."""
@@ -31,6 +32,7 @@ class Retention(msgspec.Struct, frozen=True, kw_only=True):
             "activations": self.released_activations_days,
             "usage_days": self.usage_days,
             "alerts": self.alerts_days,
+            "webhook_deliveries": self.webhook_deliveries_days,
         }
         limits = {table: now - kept * DAY for table, kept in days.items() if kept}
         # Who was counted on a day matters only while it lasts, somewhere on earth.
@@ -46,6 +48,7 @@ def retention_of(settings: Settings) -> Retention:
         released_activations_days=settings.keep_released_activations_days,
         usage_days=settings.keep_usage_days,
         alerts_days=settings.keep_alerts_days,
+        webhook_deliveries_days=settings.keep_webhook_deliveries_days,
     )
 
 

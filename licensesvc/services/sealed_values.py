@@ -12,6 +12,7 @@ from licensesvc.services.marketplace_account import api_secret_context
 from licensesvc.services.open_connection import callback_key_context
 from licensesvc.services.record_supervision import buyer_code_context
 from licensesvc.services.relay_usage import client_context
+from licensesvc.services.send_webhook import secret_context as webhook_secret_context
 from licensesvc.signing.vault import CannotOpen, Vault
 from licensesvc.storage import sealed
 from licensesvc.storage.port import Tx
@@ -24,6 +25,7 @@ _CONTEXTS: Final[Mapping[tuple[str, str], Callable[[str], str]]] = {
     ("messages", "sealed_request"): request_context,
     ("alert_channels", "secret"): channel_secret_context,
     ("supervision_cases", "buyer_code"): buyer_code_context,
+    ("webhook_secrets", "sealed"): webhook_secret_context,
     ("license_codes", "sealed"): code_context,
     ("idempotency_keys", "response"): answer_context,
     ("relay_usage", "client"): client_context,

@@ -46,6 +46,17 @@ async def chains(tx: Tx) -> list[str]:
     return [row["chain"] for row in await tx.all("SELECT DISTINCT chain FROM audit_events ORDER BY chain")]
 
 
+async def heads(tx: Tx) -> dict[str, int]:
+    """The last seq of every chain; hops from chain to chain over the primary key, however long they are."""
+    rows = await tx.all(
+        "WITH RECURSIVE known (chain) AS (SELECT MIN(chain) FROM audit_events UNION ALL"
+        " SELECT (SELECT MIN(e.chain) FROM audit_events e WHERE e.chain > known.chain) FROM known WHERE known.chain IS NOT NULL)"
+        " SELECT chain, (SELECT MAX(e.seq) FROM audit_events e WHERE e.chain = known.chain) AS seq FROM known"
+        " WHERE chain IS NOT NULL"
+    )
+    return {row["chain"]: row["seq"] for row in rows}
+
+
 async def page(tx: Tx, chain: str, *, after: int, limit: int) -> list[AuditRow]:
     """Up to `limit` events of a chain with a seq above `after`, ascending."""
     rows = await tx.all(

@@ -34,6 +34,7 @@ STALE: Final[Mapping[str, Stale]] = {
     "usage_clients": Stale(key="client_key", condition=_DAY_IS_PAST),
     "relay_usage": Stale(key="id", condition="COALESCE(reported_at, refused_at) < $1"),
     "alerts": Stale(key="id", condition="cleared_at < $1"),
+    "webhook_deliveries": Stale(key="id", condition="closed_at < $1"),
     "idempotency_keys": Stale(key="scope, idempotency_key", condition="created_at < $1"),
     "nonces": Stale(key="connection_id, nonce", condition="expires_at < $1"),
     "signature_failures": Stale(

@@ -41,6 +41,7 @@ COLUMNS: Final = (
     SealedColumn(table="messages", column="sealed_request"),
     SealedColumn(table="alert_channels", column="secret"),
     SealedColumn(table="supervision_cases", column="buyer_code"),
+    SealedColumn(table="webhook_secrets", column="sealed"),
     SealedColumn(
         table="license_codes",
         column="sealed",

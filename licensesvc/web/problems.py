@@ -65,6 +65,7 @@ TABLE: Final[Mapping[str, Kind]] = {
     "FORBIDDEN_ACTOR": Kind(HTTPStatus.CONFLICT, "Not by this actor"),
     "ACCEPTANCE_NOT_CONFIRMED": Kind(HTTPStatus.CONFLICT, "The marketplace has not confirmed the acceptance"),
     "PROOF_MISSING": Kind(HTTPStatus.CONFLICT, "The acceptance standard is not met"),
+    "ENDPOINT_DISABLED": Kind(HTTPStatus.CONFLICT, "The webhook endpoint is disabled"),
     "EXTRA_NOT_INSTALLED": Kind(HTTPStatus.NOT_IMPLEMENTED, "An optional part is not installed"),
     "RATE_LIMITED": Kind(HTTPStatus.TOO_MANY_REQUESTS, "Too many attempts"),
     # what the edge refuses

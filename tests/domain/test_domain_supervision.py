@@ -134,7 +134,7 @@ def test_whose_turn(node, refund, frozen, whose):
     assert turn(flow, state_at(node, refund, frozen)) is whose
 
 
-@pytest.mark.parametrize("event", NEEDS_REASON)
+@pytest.mark.parametrize("event", sorted(NEEDS_REASON))
 @pytest.mark.parametrize("reason", [None, "", "  \n"])
 def test_what_needs_a_reason_is_refused_without_one(event, reason):
     found = [(flow, stand) for flow, stand in EVERY_STAND if event in expected(flow, stand)]

@@ -54,6 +54,7 @@ def invented() -> dict[str, str]:
         "mobile number, +86": f"+86 139{secrets.randbelow(10**8):08}",
         "DSN": f"postgresql://seller:{secrets.token_hex(8)}@db.internal/licenses",
         "age key": f"AGE-SECRET-KEY-1{secrets.token_hex(29).upper()}",
+        "webhook secret": f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}",
         "password": secrets.token_urlsafe(12),
     }
 
@@ -187,6 +188,10 @@ def use(house: House, data: Path) -> None:
         },
     )
     house.admin("POST", f"/alert-channels/{gateway['id']}/test")
+    endpoint = {"url": "https://hooks.example/", "events": ["keys.compromised"], "signatures": ["v1", "v1a"]}
+    made = house.admin("POST", "/webhook-endpoints", endpoint)
+    rotated = house.admin("POST", f"/webhook-endpoints/{made['id']}/rotate-secret", {})
+    canaries |= {"endpoint's secret": made["secret"], "endpoint's next secret": rotated["secret"]}
     door = f"/callbacks/{connection['id']}"
     stamp = time.strftime("%Y%m%d%H%M%S", time.gmtime()) + "000"
     device = {"name": "identificationCode", "value": canaries["fingerprint, hex"]}

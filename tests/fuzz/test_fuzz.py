@@ -95,6 +95,8 @@ NATIVE = (
     ("POST", "/v1/activations", {"code": "LS-00000-00000-00000-00000-00000", "fingerprint": "f"}),
     ("DELETE", "/v1/activations/act_x", {}),
 )  # fmt: skip
+MALFORMED_ID = b'{"resultCode":"MKT.0100","resultMsg":"Failure of input parameter"}'
+"""The one 5xx that the marketplace documents for what a caller did wrong (spec §1.6)."""
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "BREW", "")
 
 
@@ -240,7 +242,7 @@ async def fuzz(held: Fuzzed, door: Door, count: int, seed: int) -> None:
         for start in range(0, count, AT_ONCE):
             seeds = range(seed + start, seed + min(start + AT_ONCE, count))
             answers = await asyncio.gather(*(door(held, random.Random(one)) for one in seeds))  # noqa: S311
-            bad = [(one, answer.status, answer.body[:300]) for one, answer in zip(seeds, answers, strict=True) if answer.status >= 500 or not answer.status]  # fmt: skip
+            bad = [(one, answer.status, answer.body[:300]) for one, answer in zip(seeds, answers, strict=True) if (answer.status >= 500 and answer.body != MALFORMED_ID) or not answer.status]  # fmt: skip
             errors = [entry for entry in logged if entry["log_level"] in {"error", "critical"}]
             assert not bad and not errors, (bad[:3], errors[:3], f"seeds {seeds}")  # noqa: PT018
             logged.clear()

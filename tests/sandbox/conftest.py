@@ -45,10 +45,19 @@ async def until(condition):
             await asyncio.sleep(0.002)
 
 
+async def eventually(ask, wanted):
+    """What `ask` answers as soon as it is what is wanted."""
+    async with asyncio.timeout(30):
+        while not wanted(found := await ask()):  # noqa: ASYNC110 - the code under test has no event to wait for
+            await asyncio.sleep(0.005)
+    return found
+
+
 class Seller:
     """Checks what the sandbox sends with the marketplace functions and signs its answers.
 
-    `script` holds one dict per coming answer that says what to do differently; afterwards all answers are right.
+    `script` holds one dict per coming answer that says what to do differently; afterwards all answers are right. `by_order` gives each
+    order a license of its own.
     """
 
     def __init__(self, key):
@@ -58,7 +67,10 @@ class Seller:
         self.headers = []
         self.bodies = []
         self.script = []
+        self.nonces = set()
         self.url = ""
+        self.now = now
+        self.by_order = False
 
     async def __call__(self, scope, receive, send):
         if scope["type"] != "http":
@@ -86,20 +98,28 @@ class Seller:
         query = scope["query_string"]
         try:
             if scope["method"] == "GET":
-                request = signature_v1.verify_auth_token(query, self.key, now(), 15 * MINUTE)
-                call = callbacks.parse_get_license(request.parameters)
-                answer = callbacks.get_license_success(LICENSE, call.business_id)
+                request = signature_v1.verify_auth_token(query, self.key, self.now(), 15 * MINUTE)
+                call = callbacks.parse_v1(request.parameters)
             else:
-                signature_v2.verify_url_signature(query, body, self.key, now())
-                call = callbacks.parse_order_notify(body)
-                answer = callbacks.result(CallbackCode.SUCCESS)
+                verified = signature_v2.verify_url_signature(query, body, self.key, self.now())
+                self.use_nonce(verified.nonce)
+                if b'"newInstance"' in body:
+                    return b'{"resultCode":"000000","resultMsg":"success.","instanceId":"i-1"}'
+                call = callbacks.parse_v2(body)
         except SignatureRefused as error:
             return callbacks.result(CallbackCode.UNAUTHENTICATED, error.reason)
         self.calls.append(call)
         self.queries.append(query.decode())
         self.headers.append(dict(scope["headers"]))
         self.bodies.append(body)
-        return answer
+        if isinstance(call, callbacks.GetLicense):
+            return callbacks.get_license_success(f"{LICENSE}{call.order_id if self.by_order else ''}", call.business_id)
+        return callbacks.result(CallbackCode.SUCCESS)
+
+    def use_nonce(self, nonce):
+        if nonce in self.nonces:
+            raise SignatureRefused("the nonce was used before")
+        self.nonces.add(nonce)
 
     def kinds(self):
         return [type(call).__name__ for call in self.calls]

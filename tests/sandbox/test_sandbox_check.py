@@ -1,5 +1,6 @@
 """The debugging suite: our own server passes it, and each kind of case is failed by a seller that is wrong in just that."""
 
+import asyncio
 import contextlib
 import json
 from collections import Counter
@@ -13,7 +14,7 @@ from licensesvc.domain.instants import MINUTE
 from licensesvc.marketplace.huawei import callbacks, signature_v1, signature_v2
 from licensesvc.marketplace.huawei.result_codes import CallbackCode
 from licensesvc.marketplace.huawei.wire import SignatureRefused, query_parameters
-from licensesvc.sandbox.check import Checker
+from licensesvc.sandbox.check import MAX_UNANSWERED, Checker
 from licensesvc.sandbox.check_cases import CALLS, MISDEEDS, Dialect, Misdeed, cases
 from tests.sandbox.conftest import now, serve
 from tests.support_edges import KEY, TABLES, listening, open_edge
@@ -234,8 +235,59 @@ async def test_an_address_that_does_not_answer_fails_with_its_reason():
     assert "ConnectError" in result.verdict
 
 
-def checked(*arguments, key=KEY):
-    return CliRunner().invoke(program, ["sandbox", "check", *arguments], env={"LICENSESVC_CHECK_KEY": key})
+async def test_nobody_is_asked_181_times_when_nobody_answers():
+    async with Checker("http://127.0.0.1:9/callbacks", KEY) as checker:
+        results = [result async for result in checker.run(cases(BOTH, live=True))]
+    assert len(results) == len(list(cases(BOTH, live=True)))
+    assert not any(result.passed for result in results)
+    tried = [result for result in results if not result.verdict.startswith("not tried")]
+    assert len(tried) == MAX_UNANSWERED
+    assert KEY not in repr(results)
+
+
+async def test_a_seller_that_answers_again_in_time_is_asked_on():
+    seller = RightSeller()
+    asleep = [True] * (MAX_UNANSWERED - 1)
+    right = seller.answer
+    seller.answer = lambda scope, body: asleep.pop() and 1 / 0 if asleep else right(scope, body)
+    async with serve(seller, http="h11") as url, Checker(f"{url}/callbacks", KEY) as checker:
+        suite = list(cases(frozenset({Dialect.LICENSE_1_0})))
+        results = [result async for result in checker.run(suite)]
+    assert not [result for result in results if result.verdict.startswith("not tried")]
+    assert sum(not result.passed for result in results) == MAX_UNANSWERED - 1
+
+
+class Drips(RightSeller):
+    """Sends a byte now and then, each of them in time."""
+
+    async def __call__(self, scope, receive, send):
+        if scope["type"] != "http":
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"1000")]})
+        with contextlib.suppress(OSError):
+            for _ in range(1_000):
+                await send({"type": "http.response.body", "body": b" ", "more_body": True})
+                await asyncio.sleep(0.02)
+
+
+async def test_an_answer_that_drips_is_late(monkeypatch):
+    monkeypatch.setattr("licensesvc.sandbox.check.ANSWER_SECONDS", 0.3)
+    async with serve(Drips(), http="h11") as url, Checker(f"{url}/callbacks", KEY) as checker:
+        result = await checker.check(next(cases(BOTH)))
+    assert result.verdict == "no whole answer within 0.3 s"
+    assert result.ms < 5_000
+
+
+async def test_an_answer_without_end_is_not_read(monkeypatch):
+    seller = RightSeller()
+    seller.answer = lambda scope, body: b" " * 70_000
+    async with serve(seller, http="h11") as url, Checker(f"{url}/callbacks", KEY) as checker:
+        result = await checker.check(next(cases(BOTH)))
+    assert "exceeds" in result.verdict
+
+
+def checked(*arguments, variable="LICENSESVC_CHECK_KEY", **options):
+    return CliRunner().invoke(program, ["sandbox", "check", *arguments], env={variable: KEY}, **options)
 
 
 @pytest.mark.parametrize("url", ["ftp://x/y", "http://", "http://h/p?x=1", "http://user@h/p", "nothing"])
@@ -246,11 +298,40 @@ def test_an_address_that_is_no_production_url_is_refused(url):
 
 
 async def test_the_command_says_what_failed_and_what_to_do_and_never_shows_the_key(tmp_path):
-    import asyncio
-
     async with serve(ForgetsNonces(), http="h11") as url:
         table = await asyncio.to_thread(checked, f"{url}/callbacks")
         document = await asyncio.to_thread(checked, f"{url}/callbacks", "--json")
     assert "remember each nonce" in table.output
     assert json.loads(document.output)["failed"] == 7
     assert KEY not in table.output + document.output
+
+
+async def test_the_key_comes_from_a_file_a_variable_or_the_terminal_and_a_right_seller_is_exit_code_0(tmp_path):
+    (tmp_path / "key").write_text(f"{KEY}\n")
+    async with serve(RightSeller(), http="h11") as url:
+        production = f"{url}/callbacks"
+        ways = [
+            ((production, "--json", "--dialect", "1.0", "--key-file", str(tmp_path / "key")), {"variable": "NOTHING"}),
+            ((production, "--json", "--dialect", "1.0", "--access-key-env", "MY_KEY"), {"variable": "MY_KEY"}),
+            ((production, "--json", "--dialect", "1.0", "--live"), {"variable": "NOTHING", "input": f"{KEY}\n"}),
+        ]
+        for arguments, options in ways:
+            outcome = await asyncio.to_thread(checked, *arguments, **options)
+            assert (outcome.exit_code, KEY in outcome.output) == (0, False), outcome.output
+            assert json.loads(outcome.stdout.splitlines()[-1])["failed"] == 0
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"\xff", b"k" * 257, b"a\0b"])
+def test_a_key_that_is_none_is_refused_before_anything_is_sent(tmp_path, content):
+    (tmp_path / "key").write_bytes(content)
+    outcome = checked("http://127.0.0.1:9/callbacks", "--key-file", str(tmp_path / "key"))
+    assert outcome.exit_code == 1
+    assert "cases" not in outcome.output
+
+
+async def test_values_that_a_seller_knows_go_into_the_calls():
+    async with Checker("http://127.0.0.1:9/", KEY, values={"productId": "OFFI9", "license": "PL9"}) as checker:
+        sent = [checker._request(case).shown for case in cases(frozenset({Dialect.LICENSE_2_0}))]
+    assert any('"productId":"OFFI9"' in one for one in sent)
+    assert any('"license":"PL9"' in one for one in sent)
+    assert not any("PLTEST0001" in one for one in sent)

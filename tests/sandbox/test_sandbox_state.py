@@ -8,10 +8,20 @@ import pytest
 
 from licensesvc.domain.product import DeliveryKind
 from licensesvc.sandbox import state as state_module
+from licensesvc.sandbox.codes import make_test
 from licensesvc.sandbox.orders import NewOrder, place
 from licensesvc.sandbox.state import State, StateError, sandbox_file
 
 NOW = 1_763_900_000_000
+# As the first version wrote it, when there were orders only.
+FIRST_VERSION = (
+    b'{"seller_callback_url":null,"callback_key":"'
+    + b"k" * 32
+    + b'","api_access_key":"AK","api_secret":"SK","orders":['
+    b'{"order_id":"CSAAAAAAAAAAAAA","order_line_id":"CSAAAAAAAAAAAAA-000001","created_at":1763900000000,"product_id":"OFFI1",'
+    b'"dialect":"LICENSE_1_0","sku_code":null,"amount":1,"period_type":null,"period_number":null,"order_type":"NEW",'
+    b'"calls":["orderNotify","getLicense"],"license":"LS-1","instance_id":"i-1"}]}'
+)
 
 
 def an_order(**fields):
@@ -52,7 +62,66 @@ def test_the_file_has_the_documented_members(state, tmp_path):
 
     members = msgspec.json.decode((tmp_path / "sandbox.json").read_bytes())
 
-    assert list(members) == ["seller_callback_url", "callback_key", "api_access_key", "api_secret", "orders", "codes"]
+    assert list(members) == [
+        *("version", "seller_callback_url", "callback_key", "api_access_key", "api_secret"),
+        *("orders", "codes", "debug_cases"),
+    ]
+
+
+def test_a_file_of_the_first_version_is_read_and_goes_on_as_the_second(tmp_path):
+    path = sandbox_file(tmp_path)
+    path.write_bytes(FIRST_VERSION)
+    path.chmod(0o600)
+
+    state = State.open(path)
+    [old] = state.orders.values()
+    state.put(an_order(), codes=[make_test("OFFI1", 30, NOW)])
+
+    assert (old.order_id, old.license, old.stage, old.of) == ("CSAAAAAAAAAAAAA", "LS-1", "placed", None)
+    again = State.open(path)
+    assert (len(again.orders), len(again.codes), again.callback_key) == (2, 1, "k" * 32)
+    assert msgspec.json.decode(path.read_bytes())["version"] == 2
+
+
+def test_a_file_of_a_later_version_is_refused(tmp_path):
+    path = sandbox_file(tmp_path)
+    path.write_bytes(FIRST_VERSION.replace(b'{"seller', b'{"version":3,"seller'))
+    path.chmod(0o600)
+
+    with pytest.raises(StateError, match="version"):
+        State.open(path)
+
+
+def test_nothing_is_written_when_nothing_has_changed(state, tmp_path):
+    order, code = an_order(), make_test("OFFI1", 30, NOW)
+    state.put(order, codes=[code])
+    written = (tmp_path / "sandbox.json").stat().st_ino
+
+    state.put(order, codes=[code])
+
+    assert (tmp_path / "sandbox.json").stat().st_ino == written
+
+
+def test_orders_and_codes_are_written_together_or_not_at_all(state, tmp_path, monkeypatch):
+    def fail(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="No space"):
+        state.put(an_order(), codes=[make_test("OFFI1", 30, NOW) for _ in range(3)])
+
+    again = State.open(sandbox_file(tmp_path))
+    assert (len(again.orders), len(again.codes)) == (0, 0)
+
+
+def test_saved_debug_cases_survive_and_are_bounded(state, tmp_path, monkeypatch):
+    monkeypatch.setattr(state_module, "MAX_PROBED", 1)
+    for dialect in ("2.0", "1.0", "2.0"):
+        state.save_debug_cases("OFFI1", dialect)
+
+    with pytest.raises(StateError, match="1 products"):
+        state.save_debug_cases("OFFI2", "2.0")
+    assert State.open(sandbox_file(tmp_path)).debug_cases == {"OFFI1": {"1.0", "2.0"}}
 
 
 def test_the_oldest_order_is_forgotten_beyond_the_bound(state, tmp_path, monkeypatch):

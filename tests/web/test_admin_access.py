@@ -123,6 +123,18 @@ ROUTES: dict[tuple[str, str], str] = {
     ("POST", "/agreement-acceptances"): OPERATOR,
     ("GET", "/agreement-acceptances"): READER,
     ("GET", "/supervision-due"): READER,
+    ("POST", "/webhook-endpoints"): OWNER,
+    ("GET", "/webhook-endpoints"): READER,
+    ("GET", "/webhook-endpoints/{endpoint_id:str}"): READER,
+    ("PATCH", "/webhook-endpoints/{endpoint_id:str}"): OWNER,
+    ("GET", "/webhook-endpoints/{endpoint_id:str}/deliveries"): READER,
+    ("POST", "/webhook-endpoints/{endpoint_id:str}/test"): OPERATOR,
+    ("POST", "/webhook-endpoints/{endpoint_id:str}/replay"): OPERATOR,
+    ("POST", "/webhook-deliveries/{delivery_id:str}/replay"): OPERATOR,
+    ("POST", "/webhook-endpoints/{endpoint_id:str}/rotate-secret"): OWNER,
+    ("POST", "/webhook-endpoints/{endpoint_id:str}/disable"): OPERATOR,
+    ("POST", "/webhook-endpoints/{endpoint_id:str}/enable"): OPERATOR,
+    ("DELETE", "/webhook-endpoints/{endpoint_id:str}"): OWNER,
 }
 RANK = [READER, OPERATOR, OWNER]
 MISSING = "x" * 3 + "_" + "0" * 26
@@ -198,6 +210,13 @@ BODIES: dict[str, dict[str, object]] = {
     "/alert-channels/{channel_id:str}": {"least_level": "critical"},
     "/settlement/lines/{line_ref:str}/price": {**WHY, "currency": "CNY", "price": 100},
     "/products/{product_id:str}/sales-model": {**WHY, "sales_model": "joint"},
+    "/webhook-endpoints/{endpoint_id:str}": {"description": "other"},
+    "/webhook-endpoints/{endpoint_id:str}/test": {},
+    "/webhook-endpoints/{endpoint_id:str}/replay": {"since": "2026-01-01T00:00:00Z"},
+    "/webhook-deliveries/{delivery_id:str}/replay": {},
+    "/webhook-endpoints/{endpoint_id:str}/rotate-secret": {},
+    "/webhook-endpoints/{endpoint_id:str}/disable": {},
+    "/webhook-endpoints/{endpoint_id:str}/enable": {},
 }
 """A body that is right, for each route about one record that takes one."""
 
@@ -232,6 +251,8 @@ async def records(site: Site) -> dict[str, str]:
     await site.owner.post(f"{case}/events", json={"event": "activated"})
     upload = {"content": b"%PDF-1.7", "headers": {"content-type": "application/pdf"}}
     uploaded = await site.owner.post(f"{case}/proofs", params={"kind": "other", "filename": "a.pdf"}, **upload)
+    endpoint = await created(site, "webhook-endpoints", {"url": "https://hooks.example/"})
+    delivery = await created(site, f"webhook-endpoints/{endpoint['id']}/test", {})
     link = await site.owner.post(f"{case}/buyer-links", json={"days": 30})
     return {
         "link_id": link.json()["id"],
@@ -250,6 +271,8 @@ async def records(site: Site) -> dict[str, str]:
         "kid": following,
         "channel_id": channel["id"],
         "alert_id": alert["id"],
+        "endpoint_id": endpoint["id"],
+        "delivery_id": delivery["id"],
     }
 
 

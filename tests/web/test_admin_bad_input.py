@@ -12,6 +12,7 @@ from tests.support_web import Site, make_catalog, make_order, open_site
 
 CASE = "/admin/v1/supervision-cases/case_" + "0" * 26
 CONNECTION = "/admin/v1/connections/con_" + "0" * 26
+ENDPOINT = "/admin/v1/webhook-endpoints/whe_" + "0" * 26
 LICENSE = "/admin/v1/licenses/lic_" + "0" * 26
 GUARD = "/admin/v1/delisting-guard/con_" + "0" * 26
 CHANNEL = "/admin/v1/alert-channels/chn_" + "0" * 26
@@ -39,6 +40,11 @@ ENTRIES = [
     ("PUT", f"{GUARD}/on-sale"),
     ("POST", "/admin/v1/alert-channels"),
     ("PATCH", CHANNEL),
+    ("POST", "/admin/v1/webhook-endpoints"),
+    ("PATCH", ENDPOINT),
+    ("POST", f"{ENDPOINT}/enable"),
+    ("POST", f"{ENDPOINT}/rotate-secret"),
+    ("POST", f"{ENDPOINT}/replay"),
 ]
 LISTS = [
     "connections",
@@ -54,6 +60,7 @@ LISTS = [
     "delisting-guard",
     "alerts",
     "alert-channels",
+    "webhook-endpoints",
 ]
 
 UNREADABLE: dict[str, bytes] = {
@@ -170,6 +177,7 @@ async def test_odd_values_in_every_field_never_break_anything(site: Site):
         },
         ("PUT", f"/admin/v1/delisting-guard/{catalog['connection']}/failed-orders"): {"month": "2026-11", "failed_orders": 1},
         ("PUT", f"/admin/v1/delisting-guard/{catalog['connection']}/on-sale"): {"on_sale": "yes"},
+        ("POST", "/admin/v1/webhook-endpoints"): {"url": "https://h.example", "events": ["*"], "description": "", "signatures": ["v1"]},
     }  # fmt: skip
 
     for (method, path), body in bodies.items():

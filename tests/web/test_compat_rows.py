@@ -256,3 +256,18 @@ async def test_a_pair_sees_its_own_product_and_a_sellers_pair_its_connection(edg
         assert (await edge.call(HEARTBEAT, {"license": code}, pair=stranger)).body == UNKNOWN
     seller = await second.pair(Scope.SELLER)
     assert (await edge.call(ACTIVATE, {"license": code}, pair=seller)).json["error_code"] == "92020000"
+
+
+def test_the_uris_are_the_documented_ones(edge):
+    """spec §§1.3-1.6, letter by letter: every other test builds on the same constants as the server's callers."""
+    root = "/api/mkp-openapi-public/global"
+    served = {route.path for route in edge.app._app.routes if route.path.startswith("/api/")}
+
+    assert served == {
+        f"{root}/v1/license/activate",
+        f"{root}/v2/license/activate",
+        f"{root}/v1/license/heartbeat",
+        f"{root}/v2/license/heartbeat",
+        f"{root}/v2/license/software-usage-info",
+        f"{root}/v1/order/query",
+    }

@@ -32,6 +32,8 @@ from licensesvc.web.admin import (
     tokens,
     usage,
     vault,
+    webhook_deliveries,
+    webhook_endpoints,
 )
 from licensesvc.web.admin.access import authenticated
 from licensesvc.web.docs import ADMIN_SCHEME
@@ -72,6 +74,8 @@ def admin_router() -> Router:
             *settlement.ROUTES,
             *agreements.ROUTES,
             *deadlines.ROUTES,
+            *webhook_endpoints.ROUTES,
+            *webhook_deliveries.ROUTES,
         ],
         guards=[authenticated],
         request_class=JSONRequest,
