@@ -17,6 +17,9 @@ FONT: Final = "sans"
 QR_MM: Final = 50.0
 """Edge of the QR code on paper: a statement of some 500 characters is dense."""
 
+ROW_MM: Final = 17.0
+"""Room that a row takes at least: a name, and two lines of value."""
+
 Section = tuple[str, Sequence[tuple[str, str]]]
 """A heading, and rows of a name and a value."""
 
@@ -53,9 +56,12 @@ def pack_pdf(title: str, sections: Sequence[Section], *, link: str, link_text: s
 
 
 def _row(pdf: FPDF, name: str, value: str) -> None:
-    pdf.set_font(FONT, size=9)
-    pdf.set_text_color(80)
-    pdf.multi_cell(0, 5, name, new_x=XPos.LMARGIN, new_y=YPos.NEXT)
+    if pdf.will_page_break(ROW_MM):  # a name stays with its value
+        pdf.add_page()
+    if name:
+        pdf.set_font(FONT, size=9)
+        pdf.set_text_color(80)
+        pdf.multi_cell(0, 5, name, new_x=XPos.LMARGIN, new_y=YPos.NEXT)
     pdf.set_text_color(0)
     pdf.set_font(FONT, size=10)
     pdf.multi_cell(0, 5.5, value or "–", new_x=XPos.LMARGIN, new_y=YPos.NEXT, wrapmode=WrapMode.CHAR)

@@ -100,6 +100,11 @@ def both(key: str) -> str:
     return chinese if chinese == english else f"{chinese} · {english}"
 
 
+def _who(actor: str) -> str:
+    """Whoever reads a pack is not the buyer whom the page calls you."""
+    return both(f"actor.{actor}").replace("（您）", "").replace(" (you)", "")
+
+
 def sections_of(facts: PackFacts, zone: str, *, made_at: Pack | None = None) -> Sections:
     """The facts, worded in both languages, as headings with rows."""
 
@@ -139,7 +144,7 @@ def sections_of(facts: PackFacts, zone: str, *, made_at: Pack | None = None) -> 
             [
                 (
                     f"{both('kind.' + proof.kind)} · {proof.filename}",
-                    f"SHA-256 {proof.sha256} · {proof.size:,} {both('size')}",
+                    f"SHA-256 {proof.sha256} · {proof.size:,} 字节 (bytes)",
                 )
                 for proof in facts.proofs
             ]
@@ -150,7 +155,7 @@ def sections_of(facts: PackFacts, zone: str, *, made_at: Pack | None = None) -> 
             [
                 (
                     moment(parse_rfc3339(event.at), zone),
-                    f"{both('event.' + event.event)} — {both('actor.' + event.actor)} ({event.source})"
+                    f"{both('event.' + event.event)} — {_who(event.actor)} ({event.source})"
                     + (f": {event.reason}" if event.reason else ""),
                 )
                 for event in facts.events

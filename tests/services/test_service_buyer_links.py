@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from licensesvc.domain.errors import IllegalTransition, InvalidParameter, NotFound, StaleVersion
-from licensesvc.domain.instants import DAY
+from licensesvc.domain.instants import DAY, rfc3339
 from licensesvc.domain.supervision import Actor, FlowName, Node, Refund, Source
 from licensesvc.domain.supervision_flows import FLOWS
 from licensesvc.services.add_proof import StoredFile
@@ -13,6 +13,8 @@ from licensesvc.services.audit_database import audit_database
 from licensesvc.services.buyer_links import CreateBuyerLink, create_buyer_link, follow_link, revoke_buyer_link
 from licensesvc.services.buyer_page import Action, BuyerAction, act, buyer_case
 from licensesvc.services.delivery_pack import delivery_pack, verify_pack
+from licensesvc.services.issue_license import open_code
+from licensesvc.services.seats import take_seat
 from licensesvc.signing.tokens import token_hash
 from licensesvc.storage import buyer_links
 from tests.services.test_service_supervision import lead, shop_of, way_to
@@ -137,3 +139,20 @@ async def test_a_pack_is_verified_until_its_license_changes(rt):
 
     assert (verified.same, changed.same) == (True, False)
     assert verified.facts == pack.facts
+
+
+async def test_a_pack_names_the_audit_event_that_proves_the_activation(rt):
+    shop, facts = await shop_of(rt, FlowName.SELLER_CODE)
+    received = await shop.sell(**facts)
+    code = await rt.db.read(lambda tx: open_code(tx, rt, received.license))
+    await take_seat(rt, code, "machine-1")
+
+    pack = await rt.db.read(lambda tx: delivery_pack(tx, rt, received.case.public_id))
+
+    (row,) = await rt.db.read(
+        lambda tx: tx.all("SELECT chain, seq, at, hash FROM audit_events WHERE kind = 'license.activated'")
+    )
+    proof = pack.facts.license.activation
+    assert (proof.chain, proof.seq, proof.hash) == (row["chain"], row["seq"], bytes(row["hash"]).hex())
+    assert proof.at == rfc3339(row["at"])
+    assert code not in str(pack)
