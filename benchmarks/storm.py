@@ -21,7 +21,10 @@ async def run(deliveries: int) -> Outcome:
     """One storm on a directory of its own in the checkout, for /tmp may be memory."""
     console = Console(stderr=True)
     columns = (*Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn())
-    with tempfile.TemporaryDirectory(prefix=".bench-", dir=CHECKOUT) as made, Progress(*columns, console=console) as bar:
+    with (
+        tempfile.TemporaryDirectory(prefix=".bench-", dir=CHECKOUT) as made,
+        Progress(*columns, console=console) as bar,
+    ):
         task = bar.add_task("deliveries", total=deliveries)
         data = Path(made) / "data"
         connection = await open_shop(data)
