@@ -3,13 +3,14 @@ PYTHON ?= python3
 VENV := .venv/bin/python
 SOURCES := licensesvc tests benchmarks docs
 
-.PHONY: help run demo test bench lock clean
+.PHONY: help run demo test prove bench lock clean
 .SILENT:
 
 help:
 	echo "make run    start the server and the sandbox marketplace, send one order through its life, keep serving"
 	echo "make demo   the same story once, on temporary data and free ports"
 	echo "make test   set up and run every check: lint, types, floors, tests"
+	echo "make prove  before a release: a million broken inputs, a storm of 100,000 deliveries, 100,000 steps of supervision"
 	echo "make bench  measure activation and heartbeat against an empty handler"
 	echo "make lock   write the lock files anew (needs uv)"
 
@@ -25,6 +26,11 @@ test: .venv/development
 	$(VENV) -m mypy
 	$(VENV) -c "from importlinter.cli import lint_imports_command as main; main()"
 	$(VENV) -m pytest -n 2 --dist worksteal -q
+
+prove: .venv/development
+	LICENSESVC_FUZZ_INPUTS=1000000 LICENSESVC_STORM_DELIVERIES=100000 LICENSESVC_SUPERVISION_STEPS=100000 \
+	  $(VENV) -m pytest -n 2 -q tests/fuzz tests/e2e/test_storm.py tests/services/test_service_supervision_machine.py
+	exec $(VENV) -m benchmarks.storm
 
 bench: .venv/development
 	exec $(VENV) -m benchmarks.activate

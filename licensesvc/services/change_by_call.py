@@ -15,8 +15,11 @@ from licensesvc.domain.instants import Instant, rfc3339
 from licensesvc.domain.license import ExpirySource
 from licensesvc.domain.marketplace_calls import Effect, Outcome, Refresh, freeze, refresh, release, unfreeze
 from licensesvc.domain.order import is_placeholder
+from licensesvc.domain.supervision import Event, Source
+from licensesvc.domain.supervision_case import possible
+from licensesvc.services.confirm_supervision import confirm_locked
 from licensesvc.services.runtime import Runtime
-from licensesvc.storage import audit, catalog, license_calls
+from licensesvc.storage import audit, catalog, license_calls, supervision
 from licensesvc.storage.license_calls import LicenseCall
 from licensesvc.storage.licenses import LoadedLicense
 from licensesvc.storage.port import Tx
@@ -119,7 +122,16 @@ async def release_license(
         await _write(tx, caller, loaded, outcome, "license.released", detail, now)
     else:
         await _note(tx, caller, loaded, "license.refund_told", detail, now)
+    if refund_order is not None:
+        await _refund_case(tx, rt, caller, loaded)
     return outcome.note
+
+
+async def _refund_case(tx: Tx, rt: Runtime, caller: Caller, loaded: LoadedLicense) -> None:
+    """A refund ends the supervision of the purchase too, unless that was over (spec §6.8); the license is locked before its case."""
+    case = (await supervision.of_lines(tx, [loaded.line_ref])).get(loaded.line_ref)
+    if case is not None and (case.state.frozen or Event.REFUNDED in possible(case.flow, case.state)):
+        await confirm_locked(tx, rt, case, Event.REFUNDED, at=None, by=caller.by, source=Source.MARKETPLACE)
 
 
 async def _product_told(tx: Tx, caller: Caller, loaded: LoadedLicense, new: Refresh) -> str:

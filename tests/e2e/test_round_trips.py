@@ -15,7 +15,7 @@ from licensesvc.sandbox.chaos import Wish
 from licensesvc.sandbox.product import Product
 from licensesvc.sandbox.state import State, sandbox_file
 from licensesvc.services.issue_license import code_index
-from licensesvc.storage import licenses
+from licensesvc.storage import licenses, supervision
 from tests.support_edges import KEY, listening, open_edge, open_shop
 
 SOLD = "OFFI200"
@@ -90,6 +90,9 @@ async def test_license_2_0_from_purchase_to_refund(tmp_path):
             await change(there, order, "renew")
             await change(there, order, "refund")
             assert (await software.heartbeat(code))["data"]["status"] == "RELEASED"
+            view = await there.edge.rt.db.read(lambda tx: licenses.by_code(tx, code_index(there.edge.rt, code)))
+            case = (await there.edge.rt.db.write(lambda tx: supervision.of_lines(tx, [view.line_ref])))[view.line_ref]
+            assert (case.node, case.state.refund, case.state.unconfirmed_since) == ("REFUNDED", "PAID_BACK", None)
 
 
 async def test_license_1_0_from_purchase_to_release(tmp_path):
