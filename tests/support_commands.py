@@ -80,6 +80,19 @@ TO_COMPROMISE = 'licensesvc keys compromise KID --reason "…"'
 TO_SEND = 'licensesvc license send-code LICENSE --reason "…"'
 TO_RESTORE = "licensesvc restore today.age --data-dir data --identity-file backup-identity.txt"
 TO_ORDER = "licensesvc sandbox order --data-dir data --product-id OFFI-DEMO-0001"
+TO_TELL = "licensesvc sandbox seller http://127.0.0.1:8080/callbacks/CONNECTION --data-dir sandbox"
+TO_CHECK = "licensesvc sandbox check https://licenses.example.com/callbacks --key-file key.txt --dialect all"
+AT_SANDBOX = Elsewhere(
+    "needs a sandbox and a seller", "tests/e2e/test_cli_sandbox.py::test_the_life_of_an_order_from_the_command_line"
+)
+SANDBOX_TROUBLE = Elsewhere(
+    "needs a sandbox and a seller",
+    "tests/e2e/test_cli_sandbox.py::test_failures_probes_outages_and_chaos_from_the_command_line",
+)
+SUITE = Elsewhere(
+    "needs a seller",
+    "tests/sandbox/test_sandbox_check.py::test_the_key_comes_from_a_file_a_variable_or_the_terminal_and_a_right_seller_is_exit_code_0",
+)
 OFFLINE = {"kubectl": "kubectl --dry-run=client"}
 SEEDED = {"kubectl": "licensesvc init --data-dir seed && kubectl --dry-run=client"}
 
@@ -124,6 +137,46 @@ TABLE: Mapping[str, Runs | Named | Elsewhere] = {
     ),
     "licensesvc sandbox": Runs("ready on http://", {"sandbox": "sandbox --port 0"}, until_stopped=True),
     "licensesvc sandbox order": Named(TO_ORDER),
+    "licensesvc sandbox seller": AT_SANDBOX,
+    "licensesvc sandbox check": SUITE,
+    "licensesvc sandbox chaos": SANDBOX_TROUBLE,
+    "licensesvc sandbox serve --data-dir sandbox --time-factor 0.01": Runs(
+        "ready on http://", {"serve": "serve --port 0"}, until_stopped=True
+    ),
+    TO_TELL: AT_SANDBOX,
+    TO_CHECK: SUITE,
+    **dict.fromkeys(
+        (
+            "licensesvc sandbox order --product-id OFFI1 --dialect LICENSE_2_0 --period-type year --data-dir sandbox",
+            "licensesvc sandbox renew ORDER --period-type month --period-number 3 --data-dir sandbox",
+            "licensesvc sandbox refund-renewal ORDER --data-dir sandbox",
+            "licensesvc sandbox freeze ORDER --data-dir sandbox",
+            "licensesvc sandbox unfreeze ORDER --data-dir sandbox",
+            "licensesvc sandbox expire ORDER --data-dir sandbox",
+            "licensesvc sandbox release ORDER --data-dir sandbox",
+            "licensesvc sandbox refund ORDER --data-dir sandbox",
+            "licensesvc sandbox claim ORDER --data-dir sandbox",
+            "licensesvc sandbox codes --data-dir sandbox",
+            "licensesvc sandbox messages --data-dir sandbox",
+            "licensesvc sandbox test-codes --product-id OFFI1 --days 30 --data-dir sandbox",
+        ),
+        AT_SANDBOX,
+    ),
+    **dict.fromkeys(
+        (
+            "licensesvc sandbox restart 1 --data-dir sandbox",
+            "licensesvc sandbox mails --data-dir sandbox",
+            "licensesvc sandbox save-cases --product-id OFFI1 --data-dir sandbox",
+            "licensesvc sandbox replay --data-dir sandbox",
+            "licensesvc sandbox probes --data-dir sandbox",
+            "licensesvc sandbox thaw --product-id OFFI1 --data-dir sandbox",
+            "licensesvc sandbox outage unavailable --data-dir sandbox",
+            "licensesvc sandbox chaos 42:0.5 --data-dir sandbox",
+            "licensesvc sandbox chaos --data-dir sandbox",
+            "licensesvc sandbox chaos off --data-dir sandbox",
+        ),
+        SANDBOX_TROUBLE,
+    ),
     TO_ORDER: Runs(r"LS-[0-9A-Z-]{20}", beside="demonstration"),
     # Every day
     "licensesvc license": Named(TO_SEND),

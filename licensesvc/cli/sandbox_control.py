@@ -3,6 +3,7 @@
 In: finding the sandbox by its data directory, asking its control routes, printing. Out: what it does (`licensesvc.sandbox`).
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -21,6 +22,7 @@ LOCK_NAME: Final = "sandbox.lock"
 ANSWER_SECONDS: Final = 60.0
 """A first attempt at each of an order's calls, and what chaos does beside it, take some time."""
 
+_ADDRESS: Final = re.compile(r"[^\s@]+@[^\s@]+")
 _PERIOD_TYPES: Final = click.Choice(["year", "month", "day"])
 _CHANGES: Final[Mapping[str, str]] = {
     "refund-renewal": "Take the last renewal of a code back (refreshLicenseCode, UNSUBSCRIBE_RENEWAL_PERIOD).",
@@ -278,9 +280,9 @@ def mail_server_of(smtp: str | None, mail_to: str | None) -> "MailServer | None"
     from licensesvc.sandbox.mails import MailServer
 
     host, colon, port = (smtp or "").rpartition(":")
-    if not (host and colon and port.isascii() and port.isdigit() and mail_to and "@" in mail_to):
+    if not (host and colon and port.isascii() and port.isdigit() and _ADDRESS.fullmatch(mail_to or "")):
         raise click.UsageError("--smtp HOST:PORT and --mail-to ADDRESS belong together")
-    return MailServer(host=host, port=int(port), to=mail_to)
+    return MailServer(host=host, port=int(port), to=str(mail_to))
 
 
 def _ask(

@@ -20,6 +20,8 @@ from licensesvc.sandbox.post import SHOWN_CHARACTERS, Answered, Delivery, Postma
 
 MAX_DELIVERIES: Final = 1_000
 """Transcripts kept, of all orders together."""
+MAX_VERDICT: Final = 300
+"""Characters: a seller's resultMsg may be as long as its answer."""
 
 
 class Accept(Protocol):
@@ -138,7 +140,7 @@ class Attempts:
             body=answer.body.decode(errors="replace")[:SHOWN_CHARACTERS] if answer else "",
             ok=not verdict,
             in_progress=in_progress,
-            verdict=verdict or _WELL.get(mischief, "success"),
+            verdict=verdict[:MAX_VERDICT] or _WELL.get(mischief, "success"),
             ms=answered.ms,
             mischief=mischief,
         )

@@ -78,7 +78,7 @@ class _Purchase(NamedTuple):
 
     def further(self, order_type: OrderType) -> PlacedOrder:
         """The new order of a renewal or a refund."""
-        order_id = new_order_id()
+        order_id = new_order_id(self.now)
         return msgspec.structs.replace(
             self.order,
             order_id=order_id,

@@ -86,7 +86,7 @@ class Mailbox:
                         timeout=SMTP_SECONDS,
                         start_tls=None,
                     )
-                except (aiosmtplib.SMTPException, OSError) as error:
+                except (aiosmtplib.SMTPException, OSError, ValueError) as error:  # an address may be none
                     _log.warning("sandbox_mail_not_sent", error=str(error))
 
 

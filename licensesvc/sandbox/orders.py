@@ -41,7 +41,7 @@ _PLAYED: Final = frozenset(
     {DeliveryKind.LICENSE_1_0, DeliveryKind.LICENSE_2_0, DeliveryKind.GENERAL, DeliveryKind.ONLINE_LICENSE}
 )
 _ORDER_ID_SYMBOLS: Final = string.ascii_uppercase + string.digits
-_ORDER_ID_LENGTH: Final = 13
+_ORDER_ID_TAIL: Final = 5
 # The marketplace's days end at midnight in Beijing: `20230726155959` in UTC (spec §1.4).
 BEIJING: Final = zone_of("Asia/Shanghai")
 
@@ -149,14 +149,15 @@ class PlacedOrder(msgspec.Struct, frozen=True, kw_only=True):
     """The order that took this one back."""
 
 
-def new_order_id() -> str:
-    """`CS` and 13 upper-case letters or digits."""
-    return "CS" + "".join(secrets.choice(_ORDER_ID_SYMBOLS) for _ in range(_ORDER_ID_LENGTH))
+def new_order_id(now: Instant) -> str:
+    """`CS`, the minute, and 5 upper-case letters or digits, as in `CS2211181819B4LVS`; the minute is Beijing's [I]."""
+    minute = format_stamp(now, BEIJING)[2:12]
+    return f"CS{minute}" + "".join(secrets.choice(_ORDER_ID_SYMBOLS) for _ in range(_ORDER_ID_TAIL))
 
 
 def place(order: NewOrder, now: Instant) -> PlacedOrder:
     """Give the order its ids, the line's with `-000001` behind the order's."""
-    order_id = new_order_id()
+    order_id = new_order_id(now)
     return PlacedOrder(
         order_id=order_id,
         order_line_id=default_line_id(order_id),

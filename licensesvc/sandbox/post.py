@@ -105,9 +105,11 @@ class Postman:
                 _, writer = await asyncio.open_connection(
                     target.host, target.port or (443 if secure else 80), ssl=self._tls if secure else None
                 )
-                writer.write("\r\n".join((*lines, "", "")).encode("ascii") + call.body)
-                await writer.drain()
-                writer.close()
+                try:
+                    writer.write("\r\n".join((*lines, "", "")).encode("ascii") + call.body)
+                    await writer.drain()
+                finally:
+                    writer.close()
                 await writer.wait_closed()
         except TimeoutError:
             return f"not sent within {self._answer_seconds:g} s"

@@ -56,6 +56,7 @@ class CodeView(msgspec.Struct, frozen=True, kw_only=True):
     test: bool
     state: CodeState
     frozen: bool
+    activated_at: str | None
     expires_at: str | None
     marks: list[str]
 
@@ -137,9 +138,14 @@ def code_view(code: Code, now: Instant) -> CodeView:
         test=code.test,
         state=code.state(now),
         frozen=code.frozen_at is not None,
-        expires_at=None if code.expires_at is None else rfc3339(code.expires_at),
+        activated_at=_time(code.activated_at),
+        expires_at=_time(code.expires_at),
         marks=[mark for mark, at in zip(_MARKS, reached, strict=True) if at is not None],
     )
+
+
+def _time(instant: Instant | None) -> str | None:
+    return None if instant is None else rfc3339(instant)
 
 
 def publishable(codes: Sequence[Code]) -> list[str]:

@@ -65,7 +65,7 @@ def test_any_order_reads_back_from_order_query(new):
 def test_ids_look_like_the_marketplaces():
     order = an_order()
 
-    assert re.fullmatch("CS[A-Z0-9]{13}", order.order_id)
+    assert re.fullmatch("CS2511232013[A-Z0-9]{5}", order.order_id)  # the minute in Beijing
     assert order.order_line_id == f"{order.order_id}-000001"
 
 

@@ -154,6 +154,16 @@ class SignsOtherBytes(RightSeller):
         return answer.strip(b"}")
 
 
+class NeverSigns(RightSeller):
+    def header(self):
+        return b"x-other"
+
+
+class AnswersPages(RightSeller):
+    def answer(self, scope, body):
+        return b"<html>" + super().answer(scope, body)
+
+
 class KnowsEveryCode(RightSeller):
     def carry_out(self, call):
         return RightSeller.carry_out(self, call).replace(b"000003", b"000000")
@@ -172,6 +182,7 @@ WRONG = {
     ReadsNoFields: {Misdeed.MISSING, Misdeed.TOO_LONG, Misdeed.NO_CHOICE, Misdeed.UNKNOWN_ACTIVITY, Misdeed.UNREADABLE},
     AnswersWith500: set(Misdeed) - {Misdeed.NONE, Misdeed.REPEATED, Misdeed.OTHER_CASE, Misdeed.UNKNOWN_FIELD},
     KnowsEveryCode: {Misdeed.UNKNOWN_CODE},
+    AnswersPages: set(Misdeed),
 }  # fmt: skip
 """Sellers that are wrong in one way, with the kinds of cases that they fail."""
 
@@ -197,7 +208,7 @@ async def test_a_seller_that_is_wrong_in_one_way_fails_what_shows_it_and_nothing
     assert set(await failures(seller())) == WRONG[seller]
 
 
-@pytest.mark.parametrize("seller", [SpellsItWrong, SignsOtherBytes], ids=lambda seller: seller.__name__)
+@pytest.mark.parametrize("seller", [SpellsItWrong, SignsOtherBytes, NeverSigns], ids=lambda seller: seller.__name__)
 async def test_a_wrong_body_sign_fails_every_case_of_license_1_0_and_none_of_2_0(seller):
     assert not await failures(seller(), frozenset({Dialect.LICENSE_2_0}))
     one = frozenset({Dialect.LICENSE_1_0})

@@ -196,3 +196,11 @@ async def test_a_mail_server_that_is_not_there_ends_nothing(run_sandbox, seller,
         order = await buy(sandbox, "LICENSE_1_0")
         await until(lambda: sandbox.state.orders[order["order_id"]].license)
         assert len(await mails(sandbox)) == 1
+
+
+async def test_a_long_excuse_is_cut(paired, seller):
+    seller.script = [{"body": callbacks.result(CallbackCode.INTERNAL_ERROR)[:-2] + b"x" * 60_000 + b'"}'}] * 9
+
+    await buy(paired, "LICENSE_1_0")
+
+    assert max(len(mail["text"]) for mail in await mails(paired)) < 2_000
