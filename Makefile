@@ -29,7 +29,7 @@ test: .venv/development
 
 prove: .venv/development
 	LICENSESVC_FUZZ_INPUTS=1000000 LICENSESVC_STORM_DELIVERIES=100000 LICENSESVC_SUPERVISION_STEPS=100000 \
-	  $(VENV) -m pytest -n 2 -q tests/fuzz tests/e2e/test_storm.py tests/services/test_service_supervision_machine.py
+	  $(VENV) -m pytest -n 2 -q tests/fuzz tests/e2e/test_storm.py tests/domain/test_domain_supervision_machine.py
 	exec $(VENV) -m benchmarks.storm
 
 bench: .venv/development
