@@ -9,10 +9,12 @@ from typing import Final
 
 import msgspec
 
+from licensesvc.domain.alerts import Event as AlertEvent
 from licensesvc.domain.audit import AuditRow
 from licensesvc.domain.crockford import encode
 from licensesvc.domain.ids import ULID_LENGTH
 from licensesvc.domain.instants import Instant, rfc3339
+from licensesvc.domain.supervision import Event as CaseEvent
 
 ALL: Final = "*"
 PING: Final = "ping"
@@ -53,6 +55,43 @@ def _same(kind: str, told: str, *facts: str, subject: str = "license", times: tu
 
 
 _CASE_STEP: Final = ("from", "to", "source")
+_CASE_EVENTS: Final[Mapping[CaseEvent, str]] = {
+    CaseEvent.STARTED: "the case left PAID",
+    CaseEvent.CODE_SUBMITTED: "the code was given to the marketplace",
+    CaseEvent.DELIVERED: "the code was delivered to the buyer",
+    CaseEvent.CLAIMED: "the buyer claimed the code",
+    CaseEvent.ACTIVATED: "the activation was recorded by itself, not with `license.activated`",
+    CaseEvent.PROOF_UPLOADED: "the case has its proof",
+    CaseEvent.REVIEW_APPROVED: "the marketplace approved the proof",
+    CaseEvent.REVIEW_RETURNED: "the marketplace returned the proof",
+    CaseEvent.ACCEPTED: "the delivery was accepted",
+    CaseEvent.REJECTED: "the buyer rejected the delivery",
+    CaseEvent.COMPLETED: "supervision ended; the order goes into settlement",
+    CaseEvent.APPEALED: "the seller appealed against a rejection",
+    CaseEvent.RULED_CONTINUE: "the appeal was ruled: the delivery goes on",
+    CaseEvent.RULED_ACCEPTED: "the appeal was ruled: the delivery counts as accepted",
+    CaseEvent.RULED_REFUNDED: "the appeal was ruled: the buyer is refunded",
+    CaseEvent.REFUND_ASKED: "the buyer asked for a refund",
+    CaseEvent.REFUND_APPROVED: "the refund was approved",
+    CaseEvent.REFUND_REFUSED: "the refund was refused",
+    CaseEvent.GOODS_SENT_BACK: "the buyer sent the goods back",
+    CaseEvent.GOODS_CONFIRMED: "the seller has the goods back",
+    CaseEvent.GOODS_REFUSED: "the seller refused the returned goods",
+    CaseEvent.REFUNDED: "the buyer was refunded",
+    CaseEvent.REOPENED: "the case goes on after it had ended",
+}
+_ALERT: Final = ("connection", "gauge", "period", "level", "value", "limit")
+_ALERT_EVENTS: Final[Mapping[AlertEvent, str]] = {
+    AlertEvent.RAISED: "a gauge of the connection is not well, or worse than before",
+    AlertEvent.LOWERED: "the gauge is less bad than before",
+    AlertEvent.REPEATED: "a critical alert is told again, for nobody has acknowledged it",
+    AlertEvent.CLEARED: "the gauge is well again",
+}
+_FINDING_ENDS: Final = {
+    "vanished": "the difference is gone",
+    "repaired": "the difference was repaired",
+    "dismissed": "the difference was dismissed",
+}
 
 CATALOGUE: Final[Mapping[str, EventType]] = {
     known.kind: known
@@ -74,17 +113,16 @@ CATALOGUE: Final[Mapping[str, EventType]] = {
         _same("license.expiry_moved", "the license ends at another time", "from", "to"),
         _same("license.quantity_changed", "the license has another number of seats", "from", "to"),
         _same("license.code_replaced", "the license has another code; the old one is unknown from now on"),
-        _same("license.released", "the resource was released on the marketplace"),
+        _same("license.released", "the resource was released: by the marketplace, or with its case", "refund_order", "case"),
+        _same("license.refund_told", "the refund of a license that had ended already was told", "refund_order"),
         _same("license.frozen", "the marketplace froze the license"),
         _same("license.unfrozen", "the marketplace ended the freeze"),
-        _same("license.refreshed", "the marketplace renewed the resource or moved its end"),
-        _same("license.service_started", "the service of the license began"),
+        _same("license.refreshed", "the marketplace gave the license another end", "order", "line", "scene", "from", "to"),
+        _same("license.service_started", "the service began without an activation", "case", times=("service_start", "expires_at")),
+        _same("license.order_known", "the order of a license that had been met before it was found", "order", "line"),
         _same("seat.taken", "a device took a seat of the license", "activation"),
         _same("seat.given_back", "a device gave its seat back", "activation"),
         _same("seat.freed", "the seller freed a seat", "activation"),
-        _same("supervision.started", "the case left PAID", *_CASE_STEP, subject="case"),
-        _same("supervision.delivered", "the code was delivered to the buyer", *_CASE_STEP, subject="case"),
-        _same("supervision.activated", "the activation was recorded by hand", *_CASE_STEP, subject="case"),
         EventType(
             kind="supervision.proof_added",
             type="supervision.proof_added",
@@ -93,10 +131,14 @@ CATALOGUE: Final[Mapping[str, EventType]] = {
             facts=("case", "kind", "sha256"),
             ordered_by="case",
         ),
-        _same("supervision.proof_uploaded", "the case has its first proof", *_CASE_STEP, subject="case"),
-        _same("supervision.accepted", "the delivery was accepted", *_CASE_STEP, subject="case"),
-        _same("supervision.rejected", "the buyer rejected the delivery", *_CASE_STEP, subject="case"),
-        _same("supervision.completed", "supervision ended; the order goes into settlement", *_CASE_STEP, subject="case"),
+        *(_same(f"supervision.{event}", told, *_CASE_STEP, subject="case") for event, told in _CASE_EVENTS.items()),
+        _same("supervision.confirmed", "an entry of the case was seen on the marketplace", "event", "source", subject="case", times=("happened",)),
+        _same("supervision.due", "a deadline of the case is near, or `overdue`", "kind", "at", "actor", "overdue", "node", subject="case"),
+        _same("supervision.flow_changed", "the case follows another flow", "from", "to", subject="case"),
+        *(_same(f"alert.{event}", told, *_ALERT, subject="alert") for event, told in _ALERT_EVENTS.items()),
+        _same("finding.found", "our order and the marketplace's differ", "order", "line_id", "kind", subject="finding"),
+        *(_same(f"finding.{how}", told, "order", "kind", subject="finding") for how, told in _FINDING_ENDS.items()),
+        _same("transaction.entered", "money for an order line was entered", "line", "kind", "amount", "reference", subject="transaction"),
         _same("keys.rotated", "another key signs licenses from now on: fetch the key set again", "to", subject="kid"),
         _same("keys.compromised", "a signing key was given up: trust it no longer", subject="kid"),
         _same(
@@ -112,9 +154,11 @@ CATALOGUE: Final[Mapping[str, EventType]] = {
 
 NOT_SENT: Final = frozenset(
     {
-        *("agreement", "alert_channel", "buyer", "connection", "credential", "database", "message", "outbox", "policy", "product"),
-        *("token", "vault"),
+        *("agreement", "alert_channel", "buyer", "connection", "credential", "database", "delisting", "line", "message"),
+        *("outbox", "policy", "product", "token", "vault"),
         *("license.code_mail_queued", "license.code_shown", "license.document_prepared"),
+        *("license.freeze_not_applied", "license.refresh_not_applied", "alert.acknowledged"),
+        *("supervision.buyer_code_shown", "supervision.link_made", "supervision.link_revoked"),
         *("webhook_endpoint.created", "webhook_endpoint.changed", "webhook_endpoint.deleted", "webhook_endpoint.secret_rotated"),
         *("webhook_endpoint.tested", "webhook_endpoint.replayed", "webhook_delivery.replayed"),
     }

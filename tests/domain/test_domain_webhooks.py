@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from licensesvc.domain import webhook_events
+from licensesvc.domain.alerts import Event as AlertEvent
 from licensesvc.domain.audit import AuditEvent, AuditRow
 from licensesvc.domain.instants import DAY, HOUR, MINUTE, SECOND, to_datetime
+from licensesvc.domain.supervision import Event as CaseEvent
 from licensesvc.domain.webhook_attempts import (
     LONGEST_PAUSE,
     WAITS,
@@ -85,6 +87,13 @@ def test_somebody_has_decided_about_every_kind_of_event():
 def test_the_control_a_kind_without_decision_is_seen():
     assert not decided("license.invented")
     assert not decided("invented.{event}")
+
+
+@pytest.mark.parametrize(
+    ("group", "events"), [("supervision", CaseEvent), ("alert", AlertEvent)], ids=["supervision", "alert"]
+)
+def test_every_event_of_a_composed_kind_is_told(group, events):
+    assert [event for event in events if f"{group}.{event}" not in CATALOGUE] == []
 
 
 def test_no_kind_is_both_told_and_kept():
