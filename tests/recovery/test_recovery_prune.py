@@ -32,6 +32,10 @@ NONCE = "INSERT INTO nonces (connection_id, nonce, expires_at) VALUES (1, $1, $2
 FAILURE = "INSERT INTO signature_failures (credential_id, address, failures, last_at) VALUES (1, $1, 1, $2)"
 DAY_OF_USE = "INSERT INTO usage_days (license_id, day) SELECT 1, CAST($2 AS bigint) / 86400000 WHERE $1 <> ''"
 CLIENT = "INSERT INTO usage_clients (client_key, day) VALUES ($1, CAST($2 AS bigint) / 86400000)"
+RELAYED = (
+    "INSERT INTO relay_usage (connection_id, license_id, day, client_index, recorded_at, reported_at)"
+    " VALUES (1, 1, 1, $1, 1, $2)"
+)
 FINDING = (
     "INSERT INTO reconciliation_findings (public_id, connection_id, order_id, kind, found_at, seen_at, resolved_at, how)"
     " VALUES ($1, 1, $1, 'AMOUNT', 1, $2, 1, 'dismissed')"
@@ -48,6 +52,7 @@ ROWS = {
     "activations": (ACTIVATION, 365 * DAY),
     "usage_days": (DAY_OF_USE, 400 * DAY + NOW % DAY),
     "usage_clients": (CLIENT, 2 * DAY + NOW % DAY),
+    "relay_usage": (RELAYED, 2 * DAY),
     "idempotency_keys": (ANSWER, DAY),
     "nonces": (NONCE, 0),
     "signature_failures": (FAILURE, DAY),
@@ -107,7 +112,7 @@ async def test_exactly_what_is_past_goes(rt):
 async def test_zero_days_keep_for_good(rt):
     kept = Retention(messages_days=0, outbox_days=0, released_activations_days=0, usage_days=0, alerts_days=0)
 
-    short_lived = {"idempotency_keys", "nonces", "signature_failures", "usage_clients"}
+    short_lived = {"idempotency_keys", "nonces", "signature_failures", "usage_clients", "relay_usage"}
     assert (await prune(rt, kept, by="cli")).rows.keys() == short_lived
     assert (await rows(rt))["messages"] == 2
 
