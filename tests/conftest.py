@@ -4,9 +4,18 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from licensesvc.storage.port import Database
 from tests.support_storage import create_database, drop_database, open_at, running_postgres
+
+# Unconfigured, it draws every traceback with its local variables: seconds for a test that provokes hundreds of errors.
+structlog.configure(
+    processors=[
+        structlog.processors.add_log_level,
+        structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
 
 
 @pytest.fixture(scope="session")
