@@ -9,6 +9,7 @@ import pytest
 from licensesvc.domain.connection import Relay
 from licensesvc.domain.instants import DAY, MINUTE
 from licensesvc.domain.product import DeliveryKind
+from licensesvc.sandbox import codes
 from licensesvc.sandbox.app import create_sandbox
 from licensesvc.sandbox.state import State, sandbox_file
 from licensesvc.services.manage_connections import ChangeConnection, change_connection
@@ -17,8 +18,6 @@ from licensesvc.storage import relay as rows
 from tests.support_edges import call, listening, open_shop
 from tests.support_relay import ACTIVATE, ACTIVATE_ALL, QUERY, QUERY_ALL, ROOT, begin
 from tests.support_web import make_runtime, started
-
-codes = pytest.importorskip("licensesvc.sandbox.codes", reason="this sandbox has no open API for license codes yet")
 
 OK, ILLEGAL = "92020000", "92020003"
 CLIENTS = ("ann", "bob", "设备-7")
@@ -61,8 +60,7 @@ async def shop(database, tmp_path, clock, mode):
     rt = await make_runtime(database, private_directory(tmp_path / "data"), clock)
     state = State.open(sandbox_file(tmp_path / "market"))
     made = [codes.make(f"CS{number}", "OFFI100", 2, clock.now + 90 * DAY) for number in range(4)]
-    for code in made:
-        state.put_code(code)
+    state.put(codes=made)
     market = create_sandbox(state, clock=clock)
     opened = await open_shop(rt, kind=DeliveryKind.LICENSE_2_0, sold="OFFI100")
     async with AsyncExitStack() as life:
