@@ -61,8 +61,7 @@ async def shop(database, tmp_path, clock, mode):
     rt = await make_runtime(database, private_directory(tmp_path / "data"), clock)
     state = State.open(sandbox_file(tmp_path / "market"))
     made = [codes.make(f"CS{number}", "OFFI100", 2, clock.now + 90 * DAY) for number in range(4)]
-    for code in made:
-        state.put_code(code)
+    state.put(codes=made)
     market = create_sandbox(state, clock=clock)
     opened = await open_shop(rt, kind=DeliveryKind.LICENSE_2_0, sold="OFFI100")
     async with AsyncExitStack() as life:
