@@ -180,7 +180,7 @@ def use(house: House, data: Path) -> None:
         {
             "name": "text messages",
             "kind": "webhook",
-            "address": "https://192.0.2.1/send",
+            "address": "https://gateway.invalid/send",
             "recipient": canaries["mobile number"],
             "template": {"to": "$recipient"},
             "secret_header": "Authorization",
