@@ -180,7 +180,7 @@ def use(house: House, data: Path) -> None:
         {
             "name": "text messages",
             "kind": "webhook",
-            "address": "https://gateway.invalid/send",
+            "address": "https://gateway.example/send",
             "recipient": canaries["mobile number"],
             "template": {"to": "$recipient"},
             "secret_header": "Authorization",
