@@ -15,6 +15,7 @@ import msgspec
 
 from licensesvc.domain.errors import AcceptanceNotConfirmed, ForbiddenActor, IllegalTransition, InvalidParameter
 from licensesvc.domain.instants import HOUR, MINUTE, Instant
+from licensesvc.domain.money import MAX_AMOUNT
 from licensesvc.domain.supervision import (
     ENDS,
     NEEDS_REASON,
@@ -37,10 +38,6 @@ IDLE: Final = 120 * HOUR
 """Idle for longer than this is a ground of appeal: more than 5 days (spec §6.4)."""
 REJECTIONS: Final = 3
 """After so many rejections, at the next submission, either side has a ground of appeal (spec §6.4)."""
-
-
-MAX_AMOUNT: Final = 10**15
-"""Hundredths of a currency."""
 
 
 class Ground(StrEnum):

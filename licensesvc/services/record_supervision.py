@@ -12,8 +12,9 @@ from licensesvc.domain.acceptance import AcceptanceStandard, FormField, missing
 from licensesvc.domain.audit import AuditEvent
 from licensesvc.domain.errors import InvalidParameter, NotFound, ProofMissing
 from licensesvc.domain.instants import parse_rfc3339
+from licensesvc.domain.money import MAX_AMOUNT
 from licensesvc.domain.supervision import Actor, Event, Source
-from licensesvc.domain.supervision_case import MAX_AMOUNT, Facts, grounds, possible
+from licensesvc.domain.supervision_case import Facts, grounds, possible
 from licensesvc.domain.supervision_flows import FLOWS
 from licensesvc.services.runtime import Runtime
 from licensesvc.services.supervise import advance
