@@ -1,4 +1,4 @@
-"""Fixtures every folder may use: an empty database on each engine."""
+"""Fixtures every folder may use: a new database on each engine."""
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 import structlog
 
 from licensesvc.storage.port import Database
-from tests.support_storage import create_database, drop_database, open_at, running_postgres
+from tests.support_storage import create_database, create_sqlite, drop_database, open_at, running_postgres
 
 # Unconfigured, it draws every traceback with its local variables: seconds for a test that provokes hundreds of errors.
 structlog.configure(
@@ -30,13 +30,24 @@ def engine(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-async def place(engine: str, request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Path | str]:
+def tables() -> bool:
+    """Whether the database of this test begins with the tables of this release."""
+    return True
+
+
+@pytest.fixture
+async def place(
+    engine: str, request: pytest.FixtureRequest, tmp_path: Path, tables: bool
+) -> AsyncIterator[Path | str]:
     """Where the database of this test lies: a path or a DSN."""
     if engine == "sqlite":
-        yield tmp_path / "licensesvc.db"
+        path = tmp_path / "licensesvc.db"
+        if tables:
+            await create_sqlite(path)
+        yield path
         return
     server = request.getfixturevalue("postgres_server")
-    dsn = await create_database(server)
+    dsn = await create_database(server, tables=tables)
     yield dsn
     await drop_database(server, dsn)
 

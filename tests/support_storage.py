@@ -14,9 +14,15 @@ from uuid import uuid4
 
 import asyncpg
 
+from licensesvc.storage.migrate import migrate
 from licensesvc.storage.port import Database
 from licensesvc.storage.postgres import open_postgres
 from licensesvc.storage.sqlite import open_sqlite
+
+
+_DURABILITY = ("fsync", "full_page_writes", "synchronous_commit")
+_TABLES = "with_tables"
+_sqlite_with_tables: list[bytes] = []
 
 
 @contextmanager
@@ -34,6 +40,8 @@ def running_postgres() -> Iterator[str]:
     ):
         fcntl.flock(lock, fcntl.LOCK_EX)
         server = get_server(home / "data", cleanup_mode="stop")
+    # No test cuts the power, so nothing waits for the disk.
+    server.psql("".join(f"ALTER SYSTEM SET {name} = off; " for name in _DURABILITY) + "SELECT pg_reload_conf();")
     try:
         yield server.get_uri()
     finally:
@@ -50,10 +58,36 @@ async def execute_once(dsn: str, sql: str, *args: Any) -> Any:
         await connection.close()
 
 
-async def create_database(server: str) -> str:
-    """The DSN of a new, empty database."""
+async def create_database(server: str, *, tables: bool = False) -> str:
+    """The DSN of a new database: empty, or with the tables of this release, copied because making them takes long."""
     name = f"test_{uuid4().hex}"
-    await execute_once(server, f"CREATE DATABASE {name}")
+    if tables:
+        await _prepare_template(server)
+    await execute_once(server, f"CREATE DATABASE {name} TEMPLATE {_TABLES if tables else 'template1'}")
+    return _dsn(server, name)
+
+
+async def create_sqlite(path: Path) -> None:
+    """Make a file with the tables of this release; copied, as above."""
+    if not _sqlite_with_tables:
+        database = await open_sqlite(path)
+        await migrate(database, now=1)
+        await database.close()
+        _sqlite_with_tables.append(path.read_bytes())
+    path.touch(mode=0o600)
+    path.write_bytes(_sqlite_with_tables[0])
+
+
+async def _prepare_template(server: str) -> None:
+    if await execute_once(server, "SELECT 1 FROM pg_database WHERE datname = $1", _TABLES):
+        return
+    await execute_once(server, f"CREATE DATABASE {_TABLES}")
+    database = await open_postgres(_dsn(server, _TABLES), chain="main")
+    await migrate(database, now=1)
+    await database.close()
+
+
+def _dsn(server: str, name: str) -> str:
     return server.replace("/postgres?", f"/{name}?")
 
 

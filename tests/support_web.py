@@ -37,6 +37,7 @@ from licensesvc.web.delivery_packs import verify
 from licensesvc.web.docs import openapi_config, problem_kind
 from licensesvc.web.problems import problem_response
 from licensesvc.web.request_ids import RequestIds
+from tests.support_storage import create_sqlite
 
 START = 1_795_000_000_000
 """2026-11-18T11:06:40Z."""
@@ -90,6 +91,7 @@ class Site:
 async def open_test_runtime(directory: Path, clock: Clock) -> AsyncIterator[Runtime]:
     """A runtime on a new data directory."""
     data = private_directory(directory / "data")
+    await create_sqlite(data / "licensesvc.db")
     db = await open_sqlite(data / "licensesvc.db")
     try:
         yield await make_runtime(db, data, clock)
@@ -98,7 +100,7 @@ async def open_test_runtime(directory: Path, clock: Clock) -> AsyncIterator[Runt
 
 
 async def make_runtime(db: Database, data: Path, clock: Clock) -> Runtime:
-    """A runtime on an empty database, with new keys in the data directory."""
+    """A runtime on a database without rows, whose tables are brought up to date; with new keys in the data directory."""
     await migrate(db, now=clock())
     return Runtime(
         db=db,

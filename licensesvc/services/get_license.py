@@ -48,16 +48,6 @@ class Issued(msgspec.Struct, frozen=True, kw_only=True):
         return f"Issued({self.license_id})"
 
 
-async def get_license(rt: Runtime, connection: Connection, call: GetLicense) -> Delivered:
-    """Issue, or find, the license of the order and deliver it.
-
-    Raises InvalidParameter, ProductNotMapped, OrderConflict, NotIssuable.
-    """
-    facts = facts_of(call, connection.wire)
-    issued = await rt.db.write(lambda tx: issue(tx, rt, connection, call, facts, by=connection.public_id))
-    return await deliver(rt, issued)
-
-
 async def deliver(rt: Runtime, issued: Issued) -> Delivered:
     """What the policy puts into the answer."""
     if issued.field is LicenseField.CODE:  # the document's intent is recorded with it, and signed when it is asked for
@@ -67,7 +57,10 @@ async def deliver(rt: Runtime, issued: Issued) -> Delivered:
 
 
 async def issue(tx: Tx, rt: Runtime, connection: Connection, call: GetLicense, facts: OrderFacts, *, by: str) -> Issued:
-    """The part of `get_license` in one transaction; `by` is whom the audit names."""
+    """Issue, or find, the license of the order; `by` is whom the audit names.
+
+    Raises InvalidParameter, ProductNotMapped, OrderConflict, NotIssuable.
+    """
     received = await receive_line(
         tx,
         rt,

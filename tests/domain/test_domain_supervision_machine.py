@@ -175,7 +175,7 @@ def test_random_lives_are_as_the_model_says():
                 suppress_health_check=list(HealthCheck),
             ),
         )
-    assert taken["legal"] > taken["steps"] // 5
+    assert taken["legal"] > taken["steps"] // 10
 
 
 def test_the_control_a_planted_fault_is_found(monkeypatch):

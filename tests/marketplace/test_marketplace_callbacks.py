@@ -12,8 +12,8 @@ from licensesvc.marketplace.huawei.callbacks import (
     GetLicense,
     OrderNotify,
     get_license_success,
-    parse_get_license,
-    parse_order_notify,
+    parse_v1,
+    parse_v2,
     result,
 )
 from licensesvc.marketplace.huawei.result_codes import CallbackCode
@@ -44,7 +44,7 @@ NOTIFICATION = (
 
 
 def test_full_get_license_is_read():
-    assert parse_get_license(FULL) == GetLicense(
+    assert parse_v1(FULL) == GetLicense(
         customer_id="c1",
         customer_name="云商店",
         business_id="b1",
@@ -62,7 +62,7 @@ def test_full_get_license_is_read():
 
 @pytest.mark.parametrize("blank", [{}, dict.fromkeys(FULL.keys() - LEAST.keys(), "")])
 def test_optional_parameters_may_be_absent_or_blank(blank):
-    assert parse_get_license({**blank, **LEAST}) == GetLicense(
+    assert parse_v1({**blank, **LEAST}) == GetLicense(
         customer_id="c1",
         customer_name=None,
         business_id="b1",
@@ -84,7 +84,7 @@ def test_missing_or_blank_mandatory_parameter_is_named(name, value):
     parameters = {key: text for key, text in FULL.items() if key != name}
 
     with pytest.raises(InvalidParameter, match=name):
-        parse_get_license(parameters if value is None else {**parameters, name: value})
+        parse_v1(parameters if value is None else {**parameters, name: value})
 
 
 @pytest.mark.parametrize(
@@ -102,10 +102,10 @@ def test_missing_or_blank_mandatory_parameter_is_named(name, value):
     ],
 )
 def test_length_is_counted_in_characters(name, length):
-    parse_get_license({**FULL, name: "云" * length})
+    parse_v1({**FULL, name: "云" * length})
 
     with pytest.raises(InvalidParameter, match=name):
-        parse_get_license({**FULL, name: "云" * (length + 1)})
+        parse_v1({**FULL, name: "云" * (length + 1)})
 
 
 @pytest.mark.parametrize(
@@ -128,18 +128,18 @@ def test_length_is_counted_in_characters(name, length):
 )
 def test_wrong_value_is_refused(name, value):
     with pytest.raises(InvalidParameter, match=name):
-        parse_get_license({**FULL, name: value})
+        parse_v1({**FULL, name: value})
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.dictionaries(st.sampled_from(sorted(FULL)), st.text(max_size=12)))
 def test_any_parameters_are_read_or_refused(changes):
     with contextlib.suppress(InvalidParameter):
-        assert parse_get_license({**FULL, **changes}).order_id
+        assert parse_v1({**FULL, **changes}).order_id
 
 
 def test_documented_notification_is_read():
-    assert parse_order_notify(NOTIFICATION) == OrderNotify(
+    assert parse_v2(NOTIFICATION) == OrderNotify(
         order_id="CS2211181819B4LVS", order_line_id="CS2211181819B4LVS-000001", test=True
     )
 
@@ -148,7 +148,7 @@ def test_documented_notification_is_read():
 def test_live_notification_without_line_is_read(extra):
     body = json.dumps({"activity": "orderNotify", "orderId": "CS1", **extra}).encode()
 
-    assert parse_order_notify(body) == OrderNotify(order_id="CS1", order_line_id=None, test=False)
+    assert parse_v2(body) == OrderNotify(order_id="CS1", order_line_id=None, test=False)
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_live_notification_without_line_is_read(extra):
 )
 def test_wrong_notification_is_refused(body):
     with pytest.raises(InvalidParameter):
-        parse_order_notify(body)
+        parse_v2(body)
 
 
 @pytest.mark.parametrize(

@@ -153,10 +153,6 @@ async def test_an_unknown_buyer_is_not_found(site):
 
 
 async def test_erasing_works_on_either_engine(database):
-    from licensesvc.storage.migrate import migrate
-
-    await migrate(database, now=1)
-
     async def work(tx):
         await tx.run(
             "INSERT INTO connections (public_id, name, site, wire_zone, calendar_zone, created_at)"

@@ -10,7 +10,6 @@ from licensesvc.services.runtime import Runtime
 from licensesvc.signing import keyset, vault
 from licensesvc.signing.signer import KeysetSigner
 from licensesvc.storage import retention
-from licensesvc.storage.migrate import migrate
 
 NOW = 1_795_000_000_000
 KEPT = Retention(messages_days=180, outbox_days=30, released_activations_days=365, usage_days=400, alerts_days=365)
@@ -61,8 +60,6 @@ ROWS = {
 
 @pytest.fixture
 async def rt(database, tmp_path) -> Runtime:
-    await migrate(database, now=1)
-
     async def parents(tx):
         for statement in (
             "INSERT INTO connections (public_id, name, site, wire_zone, calendar_zone, created_at) VALUES ('c', 'c', 'cn', 'UTC', 'UTC', 1)",

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from licensesvc.domain.instants import MINUTE
 from licensesvc.domain.order import OrderType
 from licensesvc.domain.product import DeliveryKind
-from licensesvc.marketplace.huawei.callbacks import parse_get_license, parse_order_notify
+from licensesvc.marketplace.huawei.callbacks import parse_v1, parse_v2
 from licensesvc.marketplace.huawei.orders import order_answer, parse_order_answer
 from licensesvc.marketplace.huawei.signature_v1 import body_sign, verify_auth_token
 from licensesvc.marketplace.huawei.signature_v2 import verify_url_signature
@@ -45,7 +45,7 @@ def test_any_order_reaches_the_seller_as_it_was_placed(new):
 
     call = compose(Activity.GET_LICENSE, order, KEY, NOW)
     verified = verify_auth_token(call.query.encode(), KEY, NOW, 15 * MINUTE)
-    got = parse_get_license(verified.parameters)
+    got = parse_v1(verified.parameters)
 
     assert verified.sent_at == NOW
     assert (got.order_id, got.product_id, got.sku_code) == (order.order_id, new.product_id, new.sku_code)
@@ -87,7 +87,7 @@ def test_notification_is_compact_sorted_and_signed_over_its_bytes():
     assert query["timestamp"] == str(NOW)
     assert re.fullmatch("[0-9A-Za-z]{32}", query["nonce"])
     assert verify_url_signature(call.query.encode(), call.body, KEY, NOW).timestamp == NOW
-    assert not parse_order_notify(call.body).test
+    assert not parse_v2(call.body).test
 
 
 def test_nonce_and_business_id_are_fresh_each_time():

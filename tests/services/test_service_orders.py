@@ -15,7 +15,7 @@ from licensesvc.domain.product import DeliveryKind
 from licensesvc.domain.supervision import FlowName, Node
 from licensesvc.marketplace.huawei.callbacks import GetLicense
 from licensesvc.marketplace.huawei.orders import OrderInfo, parse_order_answer
-from licensesvc.services.get_license import get_license
+from licensesvc.services.get_license import deliver, facts_of, issue
 from licensesvc.services.marketplace_account import CannotAsk
 from licensesvc.services.notify_order import OrderQuery
 from licensesvc.services.query_order import query_order
@@ -24,7 +24,7 @@ from tests.support_edges import change, open_shop, rows
 EVERYTHING = ("orders", "order_lines", "supervision_cases", "licenses", "license_codes", "buyers")
 
 
-def ask_for(shop, **changes):
+async def ask_for(shop, **changes):
     fields = {
         "customer_id": "cust-1",
         "customer_name": None,
@@ -40,7 +40,10 @@ def ask_for(shop, **changes):
         "test": False,
         **changes,
     }
-    return get_license(shop.rt, shop.connection, GetLicense(**fields))
+    call = GetLicense(**fields)
+    facts = facts_of(call, shop.connection.wire)
+    issued = await shop.rt.db.write(lambda tx: issue(tx, shop.rt, shop.connection, call, facts, by="test"))
+    return await deliver(shop.rt, issued)
 
 
 class Marketplace:

@@ -124,6 +124,11 @@ async def old_case(tx, number: int, name: str) -> None:
 
 
 @pytest.fixture
+def tables() -> bool:
+    return False
+
+
+@pytest.fixture
 async def upgraded(database, tmp_path):
     """A runtime whose database held a case of every age before it was migrated."""
     await migrate(database, now=START, last=10)

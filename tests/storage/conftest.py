@@ -6,6 +6,11 @@ from licensesvc.storage.port import Database
 
 
 @pytest.fixture
+def tables() -> bool:
+    return False
+
+
+@pytest.fixture
 async def shop(database: Database) -> Database:
     async def create(tx):
         await tx.run(

@@ -157,19 +157,6 @@ def is_test(fields: Mapping[str, object]) -> bool:
     return _whole(fields.get("testFlag")) == "1"
 
 
-def parse_get_license(parameters: Mapping[str, str]) -> GetLicense:
-    """Read a call that must be getLicense (spec §2.2)."""
-    _check_activity(parameters, "getLicense")
-    return _read_get_license(parameters)
-
-
-def parse_order_notify(body: bytes) -> OrderNotify:
-    """Read a call that must be orderNotify (spec §2.5)."""
-    fields = _fields(body)
-    _check_activity(fields, "orderNotify")
-    return _read_order_notify(fields)
-
-
 def _read_get_license(parameters: Mapping[str, Any]) -> GetLicense:
     return GetLicense(
         customer_id=_mandatory(parameters, "customerId", 100),
@@ -283,11 +270,6 @@ def get_license_success(license_text: str, instance_id: str) -> bytes:
             "instanceId": instance_id,
         }
     )
-
-
-def _check_activity(fields: Mapping[str, Any], activity: str) -> None:
-    if fields.get("activity") != activity:
-        raise InvalidParameter(f"activity is not {activity}")
 
 
 def _fields(body: bytes) -> dict[str, Any]:
