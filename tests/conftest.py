@@ -36,9 +36,7 @@ def tables() -> bool:
 
 
 @pytest.fixture
-async def place(
-    engine: str, request: pytest.FixtureRequest, tmp_path: Path, tables: bool
-) -> AsyncIterator[Path | str]:
+async def place(engine: str, request: pytest.FixtureRequest, tmp_path: Path, tables: bool) -> AsyncIterator[Path | str]:
     """Where the database of this test lies: a path or a DSN."""
     if engine == "sqlite":
         path = tmp_path / "licensesvc.db"

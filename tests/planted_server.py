@@ -6,6 +6,7 @@ businessId, which every delivery has anew, for the id of the order.
 
 import asyncio
 import sys
+import time
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -39,17 +40,16 @@ class EarlyAnswers:
         return getattr(self._db, name)
 
     async def submit(self, verb, command):
-        told = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        told = loop.create_future()
 
         async def answer_first(tx):
             [result] = await verb(tx, [command])
-            if isinstance(result, Exception):
-                told.set_exception(result)
-            else:
-                told.set_result(result)
+            tell = told.set_exception if isinstance(result, Exception) else told.set_result
+            loop.call_soon_threadsafe(tell, result)
             if not self._commits:
                 raise ForgottenError
-            await asyncio.sleep(HELD_BACK_S)
+            await tx.aside(time.sleep, HELD_BACK_S)
 
         task = asyncio.create_task(self._write(answer_first))
         self._writing.add(task)

@@ -1,9 +1,11 @@
 """Databases for tests: a real PostgreSQL server, a fresh database in it, and opening either engine at a place."""
 
+import asyncio
 import fcntl
 import os
 import shutil
 import tempfile
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,13 +17,13 @@ from uuid import uuid4
 import asyncpg
 
 from licensesvc.storage.migrate import migrate
-from licensesvc.storage.port import Database
+from licensesvc.storage.port import Database, Tx
 from licensesvc.storage.postgres import open_postgres
 from licensesvc.storage.sqlite import open_sqlite
 
-
 _DURABILITY = ("fsync", "full_page_writes", "synchronous_commit")
 _TABLES = "with_tables"
+_PATIENCE_S = 10.0
 _sqlite_with_tables: list[bytes] = []
 
 
@@ -49,6 +51,24 @@ def running_postgres() -> Iterator[str]:
         shutil.rmtree(home)
 
 
+class Pause:
+    """Keeps a transaction open until a test goes on."""
+
+    def __init__(self) -> None:
+        self._reached, self._over = threading.Event(), threading.Event()
+
+    async def hold(self, tx: Tx) -> None:
+        """Wait inside a transaction."""
+        self._reached.set()
+        await tx.aside(self._over.wait, _PATIENCE_S)
+
+    async def reached(self) -> None:
+        await asyncio.to_thread(self._reached.wait, _PATIENCE_S)
+
+    def end(self) -> None:
+        self._over.set()
+
+
 async def execute_once(dsn: str, sql: str, *args: Any) -> Any:
     """One statement on a connection of its own; its first value."""
     connection = await asyncpg.connect(dsn)
@@ -69,13 +89,22 @@ async def create_database(server: str, *, tables: bool = False) -> str:
 
 async def create_sqlite(path: Path) -> None:
     """Make a file with the tables of this release; copied, as above."""
-    if not _sqlite_with_tables:
-        database = await open_sqlite(path)
-        await migrate(database, now=1)
-        await database.close()
-        _sqlite_with_tables.append(path.read_bytes())
+    if _sqlite_with_tables:
+        _write(path, _sqlite_with_tables[0])
+        return
+    database = await open_sqlite(path)
+    await migrate(database, now=1)
+    await database.close()
+    _sqlite_with_tables.append(_read(path))
+
+
+def _read(path: Path) -> bytes:
+    return path.read_bytes()
+
+
+def _write(path: Path, data: bytes) -> None:
     path.touch(mode=0o600)
-    path.write_bytes(_sqlite_with_tables[0])
+    path.write_bytes(data)
 
 
 async def _prepare_template(server: str) -> None:

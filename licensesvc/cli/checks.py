@@ -297,7 +297,7 @@ async def _proofs(settings: Settings, db: Database) -> list[Diagnosis]:
 
 async def _missing_proofs(tx: Tx, directory: Path) -> int:
     digests = [row["sha256"] for row in await tx.all("SELECT DISTINCT sha256 FROM proofs")]
-    return await asyncio.to_thread(lambda: sum(not proof_file(directory, digest).exists() for digest in digests))
+    return await tx.aside(lambda: sum(not proof_file(directory, digest).exists() for digest in digests))
 
 
 async def _clocks(_settings: Settings, db: Database) -> list[Diagnosis]:

@@ -125,14 +125,14 @@ async def _snapshot(
     tx: Tx, *, data: Path, header: Header, keys: Sequence[KeyFile], archive: ArchiveWriter, progress: Progress
 ) -> list[str]:
     await tx.one("SELECT COUNT(*) AS files FROM schema_migrations")  # the snapshot begins
-    if await asyncio.to_thread(_read_keys, data) != keys:
+    if await tx.aside(_read_keys, data) != keys:
         # Keys from before may lack one that sealed a row of the snapshot, keys from after one that a rotation has removed.
         raise _KeysChanged
     for part in (header, *keys):
-        await asyncio.to_thread(archive.write, part)
+        await tx.aside(archive.write, part)
     for table in header.tables:
         async for page in pages(tx, table):
-            await asyncio.to_thread(archive.write, Rows(table=table.name, rows=page))
+            await tx.aside(archive.write, Rows(table=table.name, rows=page))
             progress(table.name, archive.rows[table.name])
     return [row["sha256"] for row in await tx.all("SELECT DISTINCT sha256 FROM proofs ORDER BY sha256")]
 

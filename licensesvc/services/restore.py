@@ -3,8 +3,7 @@
 In: verifying the whole file, filling the tables, writing keys and proofs. Out: where they come to lie, and opening the database.
 """
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -102,14 +101,14 @@ async def _load(
     done = dict.fromkeys(known, 0)
     end = None
     with _parts(path, unlock) as parts:
-        async for part in _in_thread(parts):
+        while (part := await tx.aside(next, parts, None)) is not None:
             match part:
                 case Rows():
                     await fill(tx, known[part.table], part.rows)
                     done[part.table] += len(part.rows)
                     progress(part.table, done[part.table])
                 case KeyFile() | Proof():
-                    await asyncio.to_thread(_put, data, part)
+                    await tx.aside(_put, data, part)
                 case End():
                     end = part
     if end != verified.end:
@@ -133,8 +132,3 @@ def _put(data: Path, part: KeyFile | Proof) -> None:
 def _parts(path: Path, unlock: Unlock) -> Iterator[Iterator[Part]]:
     with path.open("rb") as file, decrypting(file, unlock) as source:
         yield read_archive(source)
-
-
-async def _in_thread(parts: Iterator[Part]) -> AsyncIterator[Part]:
-    while (part := await asyncio.to_thread(next, parts, None)) is not None:
-        yield part

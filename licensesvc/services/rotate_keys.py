@@ -1,6 +1,5 @@
 """Rotates the keys that sign documents, gives up those that leaked, and tells of it in the audit chain."""
 
-import asyncio
 from pathlib import Path
 from typing import Annotated
 
@@ -33,7 +32,7 @@ async def rotate_keys(tx: Tx, rt: Runtime, path: Path, *, by: str) -> Keyset:
     )
     detail: dict[str, str | int | None] = {"to": following[0] if following else None}
     await audit.append(tx, [AuditEvent(at=now, actor=by, kind="keys.rotated", subject=retiring, detail=detail)])
-    rotated = await asyncio.to_thread(keyset.rotate, path, now)
+    rotated = await tx.aside(keyset.rotate, path, now)
     rt.signer.keyset = rotated
     return rotated
 
@@ -47,7 +46,7 @@ async def compromise_key(tx: Tx, rt: Runtime, path: Path, kid: str, command: Com
     event = AuditEvent(at=rt.clock(), actor=by, kind="keys.compromised", subject=kid, detail=detail)
     await audit.append(tx, [event])
     try:
-        remaining = await asyncio.to_thread(keyset.compromise, path, kid, rt.clock())
+        remaining = await tx.aside(keyset.compromise, path, kid, rt.clock())
     except UnknownKid:
         raise NotFound("no key here has this kid") from None
     rt.signer.keyset = remaining

@@ -59,7 +59,7 @@ async def rotate_vault(tx: Tx, rt: Runtime, path: Path, *, by: str) -> int:
     """Seal with a new key from now on, in the file at `path` and in this process; return its id. Raises as `vault.load`."""
     now = rt.clock()
     await audit.append(tx, [AuditEvent(at=now, actor=by, kind="vault.rotated", subject="vault", detail={})])
-    rt.vault.follow(await asyncio.to_thread(vault.add_key, path, now))
+    rt.vault.follow(await tx.aside(vault.add_key, path, now))
     return rt.vault.newest
 
 

@@ -69,7 +69,7 @@ class Row(Protocol):
 
 
 class Tx(Protocol):
-    """One open transaction, valid only inside the function it was handed to.
+    """One open transaction, valid only inside the function it was handed to, which awaits its methods and nothing else.
 
     After any error the transaction is lost on both engines, even if the function catches the error: say `ON CONFLICT` where a conflict
     is expected. Every method raises `StorageUnavailable` or `ConstraintViolated`; errors of the SQL text itself stay the engine's own.
@@ -94,6 +94,9 @@ class Tx(Protocol):
 
     async def many(self, sql: str, rows: Sequence[Sequence[Any]], /) -> None:
         """One statement for many rows of values, in order. No list marks here."""
+
+    async def aside(self, fn: Callable[..., T], /, *args: Any) -> T:
+        """What `fn` returns: work that may block, such as on a file, done away from the event loop."""
 
 
 Verb: TypeAlias = Callable[[Tx, Sequence[C]], Awaitable[Sequence[R | Exception]]]

@@ -7,7 +7,7 @@ Readers go to the primary as well: seats and idempotency are never read from a r
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import cache, partial
 from typing import Any, Final
 
@@ -156,6 +156,9 @@ class _PostgresTx:
         with self.guard:
             await self.connection.executemany(_dialect(sql), rows)
 
+    async def aside(self, fn: Callable[..., T], /, *args: Any) -> T:
+        return await asyncio.to_thread(fn, *args)
+
 
 class _PostgresSession:
     """The write connection, made again when it is lost."""
@@ -184,6 +187,9 @@ class _PostgresSession:
             raise
         self._pause = BACKOFF_S[0]
         return self._connection
+
+    async def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        return await work()
 
     async def begin(self) -> Tx:
         connection = await self.connect()

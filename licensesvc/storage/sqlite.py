@@ -2,6 +2,8 @@
 
 In: connections and their PRAGMAs, the dialect, the translation of errors. Out: queueing and grouping (`writer`).
 
+A whole transaction runs in the thread of its connection (ADR 29): a change of threads costs more than most statements.
+
 What the settings are for (architecture §5, measured): WAL with synchronous=FULL loses no acknowledged commit in a power cut; BEGIN is
 always IMMEDIATE because a deferred one that reads and then writes dies at once with BUSY_SNAPSHOT; SQLite before 3.51.3 can corrupt a WAL
 that is reset by several connections, so the writer alone checkpoints and readers cannot write.
@@ -12,11 +14,12 @@ import json
 import logging
 import re
 import sqlite3
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, suppress
-from functools import cache
+from contextvars import copy_context
+from functools import cache, partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import aiosqlite
 
@@ -68,13 +71,13 @@ async def open_sqlite(
     path: Path, *, chain: str = "main", readers: int = 2, on_batch: OnBatch | None = None
 ) -> Database:
     """Open the database file, made with mode 0600 if missing. Raises `StorageUnavailable`."""
-    # aiosqlite writes every statement with its values to its debug log
-    logging.getLogger("aiosqlite").setLevel(logging.INFO)
     async with AsyncExitStack() as opened:
         with Guard(translate):
             _create(path)
-            writing = await _connect(opened, path, "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON")
-            reading = [await _connect(opened, path, "query_only=ON", "wal_autocheckpoint=0") for _ in range(readers)]
+            writing, *reading = [await opened.enter_async_context(Threaded(path)) for _ in range(1 + readers)]
+            await writing.set_up("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON")
+            for connection in reading:
+                await connection.set_up("query_only=ON", "wal_autocheckpoint=0")
         opened.pop_all()
     return _SqliteDatabase(_SqliteSession(writing, chain), reading, chain, on_batch)
 
@@ -83,12 +86,74 @@ def _create(path: Path) -> None:
     path.touch(mode=0o600)  # SQLite gives its -wal and -shm files the same mode
 
 
-async def _connect(opened: AsyncExitStack, path: Path, *pragmas: str) -> aiosqlite.Connection:
-    connection = await opened.enter_async_context(aiosqlite.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_S))
-    connection.row_factory = sqlite3.Row
-    for pragma in pragmas:
-        await connection.execute_fetchall(f"PRAGMA {pragma}")
-    return connection
+class Threaded:
+    """A connection with a thread of its own, in which transactions run."""
+
+    raw: sqlite3.Connection
+    """Touched in its thread only, but for `interrupt`."""
+
+    def __init__(self, path: Path | str, *, uri: bool = False) -> None:
+        # aiosqlite writes every statement with its values to its debug log
+        logging.getLogger("aiosqlite").setLevel(logging.INFO)
+        self._aio = aiosqlite.Connection(partial(self._connect, path, uri), iter_chunk_size=1)
+
+    def _connect(self, path: Path | str, uri: bool) -> sqlite3.Connection:
+        self.raw = sqlite3.connect(path, uri=uri, isolation_level=None, timeout=BUSY_TIMEOUT_S)
+        self.raw.row_factory = sqlite3.Row
+        return self.raw
+
+    async def __aenter__(self) -> Self:
+        await self._aio
+        return self
+
+    async def __aexit__(self, *_raised: object) -> None:
+        await self.close()
+
+    async def set_up(self, *pragmas: str) -> None:
+        """Run these PRAGMAs."""
+        for pragma in pragmas:
+            await self._aio.execute_fetchall(f"PRAGMA {pragma}")
+
+    async def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """What `work` returns or raises. It runs in the thread from its first line to its last, also when the caller is cancelled.
+
+        RuntimeError where it awaits anything but statements: the thread has no event loop.
+        """
+        # aiosqlite has no public name for what all its methods do
+        result: T = await self._aio._execute(copy_context().run, _finish, work)  # type: ignore[no-untyped-call]  # noqa: SLF001
+        return result
+
+    async def read(self, chain: str, fn: Callable[[Tx], Awaitable[T]]) -> T:
+        """What `fn` returns from one snapshot."""
+        try:
+            return await self.run(partial(self._read, chain, fn))
+        except asyncio.CancelledError:
+            self.raw.interrupt()  # nobody waits for its statement any more
+            raise
+
+    async def _read(self, chain: str, fn: Callable[[Tx], Awaitable[T]]) -> T:
+        tx = SqliteTx(self.raw, chain)
+        with tx.guard:
+            self.raw.execute("BEGIN")
+        try:
+            return await fn(tx)
+        finally:
+            self.raw.rollback()
+
+    async def close(self) -> None:
+        """Close the connection after what is queued."""
+        await self._aio.close()
+
+
+def _finish(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    coroutine = work()
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        result: T = done.value
+        return result
+    coroutine.close()
+    raise RuntimeError("a transaction awaits its statements and nothing else")
 
 
 def translate(error: Exception) -> Exception:
@@ -118,7 +183,7 @@ class SqliteTx:
 
     engine: Engine = "sqlite"
 
-    def __init__(self, connection: aiosqlite.Connection, chain: str) -> None:
+    def __init__(self, connection: sqlite3.Connection, chain: str) -> None:
         self.chain = chain
         self.guard = Guard(translate)
         self._connection = connection
@@ -131,40 +196,48 @@ class SqliteTx:
     async def all(self, sql: str, /, *args: Any) -> Sequence[Row]:
         """As `Tx.all`."""
         with self.guard:
-            return list(await self._connection.execute_fetchall(_dialect(sql), _values(args)))
+            return self._connection.execute(_dialect(sql), _values(args)).fetchall()
 
     async def run(self, sql: str, /, *args: Any) -> int:
         """As `Tx.run`."""
         with self.guard:
-            cursor = await self._connection.execute(_dialect(sql), _values(args))
+            cursor = self._connection.execute(_dialect(sql), _values(args))
         return max(cursor.rowcount, 0)
 
     async def many(self, sql: str, rows: Sequence[Sequence[Any]], /) -> None:
         """As `Tx.many`."""
         with self.guard:
-            await self._connection.executemany(_dialect(sql), rows)
+            self._connection.executemany(_dialect(sql), rows)
+
+    async def aside(self, fn: Callable[..., T], /, *args: Any) -> T:
+        """As `Tx.aside`: the thread is that of the connection anyway."""
+        return fn(*args)
 
 
 class _SqliteSession:
     """The write connection."""
 
-    def __init__(self, connection: aiosqlite.Connection, chain: str) -> None:
+    def __init__(self, connection: Threaded, chain: str) -> None:
         self._connection = connection
         self._chain = chain
-        self._tx = SqliteTx(connection, chain)
+        self._tx = SqliteTx(connection.raw, chain)
+
+    async def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        return await self._connection.run(work)
 
     async def begin(self) -> Tx:
-        self._tx = SqliteTx(self._connection, self._chain)
+        raw = self._connection.raw
+        self._tx = SqliteTx(raw, self._chain)
         with self._tx.guard:
-            if self._connection.in_transaction:  # its ROLLBACK failed
-                await self._connection.rollback()
-            await self._connection.execute_fetchall("BEGIN IMMEDIATE")
+            if raw.in_transaction:  # its ROLLBACK failed
+                raw.rollback()
+            raw.execute("BEGIN IMMEDIATE")
         return self._tx
 
     async def savepoint(self, whole: Tx, fn: Callable[[Tx], Awaitable[T]]) -> T:
         """As `Writer` wants it: no other process writes here."""
         await whole.all("SAVEPOINT one")
-        part = SqliteTx(self._connection, self._chain)
+        part = SqliteTx(self._connection.raw, self._chain)
         try:
             result = await fn(part)
             part.guard.check()
@@ -180,7 +253,7 @@ class _SqliteSession:
     async def commit(self) -> None:
         self._tx.guard.check()
         try:
-            await self._connection.execute_fetchall("COMMIT")
+            self._connection.raw.execute("COMMIT")
         except sqlite3.Error as error:
             if error.sqlite_errorcode & _PRIMARY == sqlite3.SQLITE_IOERR:
                 # the commit may be whole in the WAL and return after a crash
@@ -189,12 +262,12 @@ class _SqliteSession:
 
     async def rollback(self) -> None:
         with suppress(sqlite3.Error):
-            await self._connection.rollback()
+            self._connection.raw.rollback()
 
     async def close(self) -> None:
         try:
             with suppress(sqlite3.Error):
-                await self._connection.execute_fetchall("PRAGMA wal_checkpoint(TRUNCATE)")
+                await self._connection.set_up("wal_checkpoint(TRUNCATE)")
         finally:
             await self._connection.close()
 
@@ -203,12 +276,12 @@ class _SqliteDatabase:
     engine: Engine = "sqlite"
 
     def __init__(
-        self, session: _SqliteSession, readers: Sequence[aiosqlite.Connection], chain: str, on_batch: OnBatch | None
+        self, session: _SqliteSession, readers: Sequence[Threaded], chain: str, on_batch: OnBatch | None
     ) -> None:
         self._chain = chain
         self._writer = Writer(session, on_batch=on_batch, savepoint=session.savepoint)
         self._readers = readers
-        self._idle: asyncio.Queue[aiosqlite.Connection] = asyncio.Queue()
+        self._idle: asyncio.Queue[Threaded] = asyncio.Queue()
         for connection in readers:
             self._idle.put_nowait(connection)
         self._closing: asyncio.Task[None] | None = None
@@ -225,18 +298,9 @@ class _SqliteDatabase:
                 connection = await self._idle.get()
         except TimeoutError:
             raise StorageUnavailable(f"no read connection became free in {READER_WAIT_S} s") from None
-        tx = SqliteTx(connection, self._chain)
         try:
-            with tx.guard:
-                await connection.execute_fetchall("BEGIN")
-            return await fn(tx)
-        finally:  # also when cancelled: the statement goes on in its thread, ROLLBACK queues behind it
-            await asyncio.shield(self._release(connection))
-
-    async def _release(self, connection: aiosqlite.Connection) -> None:
-        try:
-            await connection.rollback()
-        finally:
+            return await connection.read(self._chain, fn)
+        finally:  # also when cancelled: what the thread still does comes before the next transaction
             self._idle.put_nowait(connection)
 
     async def write(self, fn: Callable[[Tx], Awaitable[T]], /) -> T:

@@ -5,29 +5,21 @@ this connection can do neither, not even when it is closed.
 """
 
 import os
-import sqlite3
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from urllib.parse import quote
 
-import aiosqlite
-
 from licensesvc.storage.port import C, Database, Engine, R, StorageUnavailable, T, Tx, Verb
-from licensesvc.storage.sqlite import BUSY_TIMEOUT_S, SqliteTx, translate
+from licensesvc.storage.sqlite import Threaded, translate
 from licensesvc.storage.writer import Guard
 
 
 async def open_sqlite_reader(path: Path) -> Database:
     """Open an existing database file; writing through it raises StorageUnavailable, and so does opening one that is not there."""
+    # asks for the working directory, no file
+    connection = Threaded(f"file:{quote(os.path.abspath(path))}?mode=ro", uri=True)  # noqa: ASYNC240, PTH100
     with Guard(translate):
-        connection = await aiosqlite.connect(
-            f"file:{quote(os.path.abspath(path))}?mode=ro",  # noqa: ASYNC240, PTH100 - asks for the working directory, no file
-            uri=True,
-            isolation_level=None,
-            timeout=BUSY_TIMEOUT_S,
-        )
-    connection.row_factory = sqlite3.Row
-    return _SqliteReader(connection)
+        return _SqliteReader(await connection.__aenter__())
 
 
 class _SqliteReader:
@@ -36,17 +28,11 @@ class _SqliteReader:
     engine: Engine = "sqlite"
     waiting = 0
 
-    def __init__(self, connection: aiosqlite.Connection) -> None:
+    def __init__(self, connection: Threaded) -> None:
         self._connection = connection
 
     async def read(self, fn: Callable[[Tx], Awaitable[T]], /) -> T:
-        tx = SqliteTx(self._connection, chain="")
-        with tx.guard:
-            await self._connection.execute_fetchall("BEGIN")
-        try:
-            return await fn(tx)
-        finally:
-            await self._connection.rollback()
+        return await self._connection.read("", fn)
 
     async def write(self, _fn: Callable[[Tx], Awaitable[T]], /) -> T:
         raise StorageUnavailable("the database was opened for reading only")

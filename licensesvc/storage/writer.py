@@ -10,13 +10,14 @@ while it still waits, or carried out whole and only its answer dropped.
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from types import TracebackType
 from typing import Any, Protocol, TypeAlias
 
-from licensesvc.storage.port import C, Deadlocked, OnBatch, R, StorageUnavailable, T, Tx, Verb
+from licensesvc.storage.port import C, Deadlocked, OnBatch, OutcomeUnknown, R, StorageUnavailable, T, Tx, Verb
 
 BATCH_LIMIT = 256  # commands of hot verbs in one transaction
 RARE_LIMIT = 32  # rare verbs in one transaction: each is a handful of statements, and the last waits for the first
@@ -29,6 +30,9 @@ Savepoint: TypeAlias = Callable[[Tx, Callable[[Tx], Awaitable[Any]]], Awaitable[
 
 class Session(Protocol):
     """The write connection of an engine as its writer sees it: one transaction at a time, reconnecting by itself."""
+
+    async def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Carry out `work`, which awaits this session and its `Tx` and nothing else, where the connection lives."""
 
     async def begin(self) -> Tx:
         """Open a transaction; `StorageUnavailable` if that cannot be done now."""
@@ -179,7 +183,9 @@ class Writer:
                     await self._wake.wait()
         finally:  # also when the event loop cancels this task: nobody may wait for ever
             self._closed = True
-            for job in (*self._serving, *self._waiting):
+            for job in self._serving:
+                job.finish(OutcomeUnknown("the database was closed meanwhile"))
+            for job in self._waiting:
                 job.finish(StorageUnavailable("the database is closed"))
             await self._session.close()
 
@@ -203,7 +209,7 @@ class Writer:
         if not jobs:
             return
         try:
-            answers = await self._transact(jobs)
+            answers = await self._session.run(partial(self._transact, jobs))
         except Exception as error:  # noqa: BLE001 - handed to its caller, whatever it is
             if isinstance(error, StorageUnavailable) and not isinstance(error, Deadlocked):
                 # not the fault of any one of them, and a COMMIT of unknown outcome must not be repeated

@@ -8,7 +8,7 @@ import pytest
 
 from licensesvc.storage.port import ConstraintViolated, StorageUnavailable
 from licensesvc.storage.writer import BATCH_LIMIT, QUEUE_LIMIT, RARE_LIMIT
-from tests.support_storage import open_at
+from tests.support_storage import Pause, open_at
 
 
 class SoldOut(Exception):
@@ -196,18 +196,13 @@ async def test_cancelled_callers_leave_whole_commands_or_none(shop, count):
 
 
 async def test_a_caller_cancelled_while_waiting_writes_nothing(shop, count):
-    holds, go_on = asyncio.Event(), asyncio.Event()
-
-    async def hold(tx):
-        holds.set()
-        await go_on.wait()
-
-    holder = asyncio.create_task(shop.write(hold))
-    await holds.wait()
+    pause = Pause()
+    holder = asyncio.create_task(shop.write(pause.hold))
+    await pause.reached()
     waiting = asyncio.create_task(shop.submit(buy, (1, 2)))
     await asyncio.sleep(0)
     waiting.cancel()
-    go_on.set()
+    pause.end()
     await holder
     await asyncio.wait({waiting})
     await shop.submit(buy, (2, 2))
@@ -215,13 +210,13 @@ async def test_a_caller_cancelled_while_waiting_writes_nothing(shop, count):
 
 
 async def test_a_full_queue_refuses_at_once(shop):
-    go_on = asyncio.Event()
-    holder = asyncio.create_task(shop.write(lambda tx: go_on.wait()))
-    await asyncio.sleep(0)
+    pause = Pause()
+    holder = asyncio.create_task(shop.write(pause.hold))
+    await pause.reached()
     waiting = [asyncio.create_task(shop.submit(buy, (n, 2))) for n in range(QUEUE_LIMIT + 1)]
     done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     assert {type(task.exception()) for task in done} == {StorageUnavailable}
     for task in waiting:
         task.cancel()
-    go_on.set()
+    pause.end()
     await asyncio.wait({holder, *waiting})

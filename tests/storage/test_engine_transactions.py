@@ -2,11 +2,12 @@
 
 import asyncio
 import stat
+import threading
 
 import pytest
 
 from licensesvc.storage.port import ConstraintViolated, StorageUnavailable
-from tests.support_storage import open_at
+from tests.support_storage import Pause, open_at
 
 
 async def test_four_methods_carry_int_text_bytes_and_null(database):
@@ -82,13 +83,19 @@ async def test_errors_of_the_sql_text_stay_the_engines_own(shop):
 
 
 async def test_a_reader_sees_one_snapshot_while_others_write(shop):
+    pause = Pause()
+
     async def reads_twice(tx):
         before = await tx.one("SELECT stock FROM articles WHERE id = 1")
-        await shop.write(lambda tx: tx.run("UPDATE articles SET stock = 5 WHERE id = 1"))
+        await pause.hold(tx)
         after = await tx.one("SELECT stock FROM articles WHERE id = 1")
         return before["stock"], after["stock"]
 
-    assert await shop.read(reads_twice) == (10, 10)
+    reader = asyncio.create_task(shop.read(reads_twice))
+    await pause.reached()
+    await shop.write(lambda tx: tx.run("UPDATE articles SET stock = 5 WHERE id = 1"))
+    pause.end()
+    assert await reader == (10, 10)
     assert (await shop.read(lambda tx: tx.one("SELECT stock FROM articles WHERE id = 1")))["stock"] == 5
 
 
@@ -133,3 +140,34 @@ async def test_sqlite_is_set_up_to_lose_nothing(shop):
 
     assert await shop.write(settings) == ["wal", 2, 1, 0, 1000, 5000]
     assert (await shop.read(settings))[3:5] == [1, 0]
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("way", ["read", "write"])
+async def test_a_transaction_that_awaits_something_else_is_refused_and_undone(shop, count, way):
+    future = asyncio.get_running_loop().create_future()
+
+    async def waits(tx):
+        if way == "write":
+            await tx.run("DELETE FROM articles")
+        await future
+
+    with pytest.raises(RuntimeError, match="awaits its statements"):
+        await getattr(shop, way)(waits)
+    assert await count("articles") == 2
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+async def test_what_nobody_waits_for_is_interrupted(shop, count):
+    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
+    begun = threading.Event()
+
+    async def count_for_ever(tx):
+        tx._connection.set_progress_handler(begun.set, 1_000)  # called by the running statement
+        await tx.one(endless)
+
+    reader = asyncio.create_task(shop.read(count_for_ever))
+    await asyncio.to_thread(begun.wait, 10)
+    reader.cancel()
+    assert await asyncio.gather(*(count("articles") for _ in range(4))) == [2] * 4
+    assert reader.cancelled()
