@@ -2,8 +2,8 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -117,29 +117,54 @@ def make_app(
     rt: Runtime, *, more: list[ControllerRouterHandler] | None = None, client: MarketplaceClient | None = None
 ) -> Litestar:
     """The admin API and the API page, as the server puts them together; `more` adds routes."""
+    return _app_of(_tools(rt, client), more or [])
+
+
+def _tools(rt: Runtime, client: MarketplaceClient | None = None) -> dict[str, object]:
+    """What the routes are given, by name."""
     settings = Settings(data_dir=str(rt.proofs_dir.parent), public_url="https://licenses.example/")
-    gate = SoftwareGate(rt)
-    limiter = Limiter(rt, limits(unknown_codes=60, bad_tokens=20, seats_given_back=1_000))
-    resealer = VaultResealer(rt, settings.vault_keys_file)
     restarter = Restarter(rt, client or MarketplaceClient(), lambda: None)
-    reconciler = Reconciler(rt, restarter.client, plan_of(Settings(reconcile_per_minute=6_000)))
-    guard = DelistingWatch(rt)
+    return {
+        "runtime": rt,
+        "settings": settings,
+        "gate": SoftwareGate(rt),
+        "limiter": Limiter(rt, limits(unknown_codes=60, bad_tokens=20, seats_given_back=1_000)),
+        "resealer": VaultResealer(rt, settings.vault_keys_file),
+        "restarter": restarter,
+        "reconciler": Reconciler(rt, restarter.client, plan_of(Settings(reconcile_per_minute=6_000))),
+        "guard": DelistingWatch(rt),
+    }
+
+
+def _app_of(tools: Mapping[str, object], more: list[ControllerRouterHandler]) -> Litestar:
     return Litestar(
-        [admin_router(), buyer_router(), style_sheet, verify, problem_kind, *(more or [])],
-        dependencies={
-            "runtime": Provide(lambda: rt, sync_to_thread=False),
-            "settings": Provide(lambda: settings, sync_to_thread=False),
-            "gate": Provide(lambda: gate, sync_to_thread=False),
-            "limiter": Provide(lambda: limiter, sync_to_thread=False),
-            "resealer": Provide(lambda: resealer, sync_to_thread=False),
-            "restarter": Provide(lambda: restarter, sync_to_thread=False),
-            "reconciler": Provide(lambda: reconciler, sync_to_thread=False),
-            "guard": Provide(lambda: guard, sync_to_thread=False),
-        },
+        [admin_router(), buyer_router(), style_sheet, verify, problem_kind, *more],
+        dependencies={name: _given(tools, name) for name in tools},
         exception_handlers={Exception: problem_response},
         openapi_config=openapi_config(),
         logging_config=None,
     )
+
+
+def _given(tools: Mapping[str, object], name: str) -> Provide:
+    return Provide(lambda: tools[name], sync_to_thread=False)
+
+
+_idle_apps: list[tuple[Litestar, dict[str, object]]] = []
+
+
+@contextmanager
+def _lent_app(rt: Runtime) -> Iterator[Litestar]:
+    """An application that earlier tests used, with tools of its own: registering its routes takes longer than most tests."""
+    tools = _tools(rt)
+    if _idle_apps:
+        app, used = _idle_apps.pop()
+        used.update(tools)
+    else:
+        used = tools
+        app = _app_of(used, [])
+    yield app
+    _idle_apps.append((app, used))
 
 
 @asynccontextmanager
@@ -170,7 +195,7 @@ async def open_site(directory: Path, *, more: list[ControllerRouterHandler] | No
     clock = Clock()
     async with AsyncExitStack() as opened:
         rt = await opened.enter_async_context(open_test_runtime(directory, clock))
-        app = make_app(rt, more=more)
+        app = make_app(rt, more=more) if more else opened.enter_context(_lent_app(rt))
         await opened.enter_async_context(started(app))
         tokens = {}
         for role in Role:

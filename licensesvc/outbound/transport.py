@@ -18,6 +18,7 @@ import httpx2
 
 from licensesvc.outbound.addresses import Address, OutboundRefused, Policy, is_loopback, refusal
 from licensesvc.outbound.targets import parse_target
+from licensesvc.outbound.trust import system_trust
 
 Resolver: TypeAlias = Callable[[str, int], Awaitable[Sequence[str]]]
 """The addresses of a name, as texts; raises OSError when there are none."""
@@ -90,7 +91,7 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
         self._system = None if resolver else SystemResolver()
         resolve = resolver or self._system
         assert resolve is not None
-        trust = tls or ssl.create_default_context()
+        trust = tls or system_trust()
         self._pools = {
             scheme: httpcore2.AsyncConnectionPool(
                 ssl_context=trust,

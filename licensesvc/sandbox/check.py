@@ -21,6 +21,7 @@ from licensesvc.domain.instants import HOUR, MINUTE, SECOND, Instant, to_datetim
 from licensesvc.marketplace.huawei.signature_v1 import BODY_SIGN_HEADER, auth_token, check_body_sign
 from licensesvc.marketplace.huawei.signature_v2 import sign_url
 from licensesvc.marketplace.huawei.wire import SignatureRefused
+from licensesvc.outbound.trust import system_trust
 from licensesvc.sandbox.check_cases import Case, Dialect, Misdeed
 from licensesvc.sandbox.clock import wall_clock
 from licensesvc.strictjson import decode_object
@@ -87,7 +88,7 @@ class Checker:
         self._clock = clock
         self._answered: dict[str, bytes] = {}
         self._http = httpx2.AsyncClient(
-            verify=tls or ssl.create_default_context(),
+            verify=tls or system_trust(),
             timeout=None,
             follow_redirects=False,
             trust_env=False,

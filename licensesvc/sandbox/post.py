@@ -4,7 +4,6 @@ In: sending, bounds, what came back. Out: what the call is (`calls`), when it is
 """
 
 import asyncio
-import ssl
 import time
 from types import TracebackType
 from typing import Final, Self
@@ -13,6 +12,7 @@ import httpx2
 import msgspec
 
 from licensesvc.domain.instants import Instant
+from licensesvc.outbound.trust import system_trust
 from licensesvc.sandbox.calls import Answer, AnswerRefused, Call
 from licensesvc.sandbox.chaos import Mischief
 from licensesvc.sandbox.orders import Activity
@@ -58,7 +58,7 @@ class Postman:
 
     def __init__(self, answer_seconds: float) -> None:
         self._answer_seconds = answer_seconds
-        self._tls = ssl.create_default_context()
+        self._tls = system_trust()
         self._http = httpx2.AsyncClient(
             verify=self._tls,
             timeout=None,

@@ -3,7 +3,6 @@
 In: the compatible calls, signed with AK/SK (spec §§1.3-1.6, 3), and the native ones. Out: keeping receipts, obeying them.
 """
 
-import ssl
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
@@ -14,6 +13,7 @@ import msgspec
 
 from licensesvc.domain.instants import Instant
 from licensesvc.marketplace.huawei import aksk
+from licensesvc.outbound.trust import system_trust
 from licensesvc.sandbox.clock import wall_clock
 
 ANSWER_SECONDS: Final = 10.0
@@ -36,7 +36,7 @@ class Product:
         self._secret_key = secret_key
         self._clock = clock
         self._http = httpx2.AsyncClient(
-            verify=ssl.create_default_context(), timeout=ANSWER_SECONDS, follow_redirects=False, trust_env=False
+            verify=system_trust(), timeout=ANSWER_SECONDS, follow_redirects=False, trust_env=False
         )
 
     async def __aenter__(self) -> Self:

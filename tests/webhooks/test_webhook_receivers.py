@@ -131,7 +131,8 @@ class TestOneEndpoint:
             await happen(rt, ["lic_1"], [1, 2])
             times = []
             for attempt in range(1, len(WAITS) + 2):
-                await until(working, lambda made=attempt: len(receiver.calls) == made)
+                # After the last one the next message may follow at once.
+                await until(working, lambda made=attempt: len(receiver.calls) >= made)
                 await until(working, lambda made=attempt: self.attempts_are(rt, receiver, made))
                 times.append(clock.now)
                 if attempt <= len(WAITS):

@@ -24,6 +24,7 @@ from licensesvc.marketplace.huawei import aksk
 from licensesvc.marketplace.huawei.answers import refuses_signature
 from licensesvc.marketplace.huawei.breaker import Breaker
 from licensesvc.marketplace.huawei.orders import MalformedAnswer, OrderInfo, parse_order_answer
+from licensesvc.outbound.trust import system_trust
 
 ORDER_QUERY_PATH: Final = "/api/mkp-openapi-public/global/v1/order/query"
 TOTAL_SECONDS: Final = 3.0
@@ -82,7 +83,7 @@ class MarketplaceClient:
         self._total_seconds = total_seconds
         self._breakers: dict[Account, Breaker] = {}
         self._http = httpx2.AsyncClient(
-            verify=tls or ssl.create_default_context(),
+            verify=tls or system_trust(),
             timeout=httpx2.Timeout(total_seconds, connect=min(CONNECT_SECONDS, total_seconds)),
             limits=httpx2.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS),
             follow_redirects=False,
