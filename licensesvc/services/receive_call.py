@@ -28,6 +28,7 @@ from licensesvc.marketplace.huawei.result_codes import CallbackCode
 from licensesvc.marketplace.huawei.wire import SignatureRefused
 from licensesvc.services import change_by_call, get_license, notify_order, rehearse_call
 from licensesvc.services.change_by_call import Caller
+from licensesvc.services.confirm_acceptance import Instance, acceptance_time, confirm_acceptance
 from licensesvc.services.issue_license import code_index
 from licensesvc.services.learn_code import learn_code
 from licensesvc.services.runtime import Runtime
@@ -80,6 +81,8 @@ async def receive_call(
     if isinstance(done, get_license.Issued):
         delivered = await get_license.deliver(rt, done)
         return Received(body=callbacks.get_license_success(delivered.license, delivered.instance_id))
+    if isinstance(done, Instance):
+        return Received(body=callbacks.new_instance_success(done.id))
     return Received(body=callbacks.result(CallbackCode.SUCCESS), note=done)
 
 
@@ -190,12 +193,21 @@ def _release_license(rt: Runtime, caller: Caller, call: callbacks.ReleaseLicense
     return effect
 
 
+def _new_instance(rt: Runtime, caller: Caller, call: callbacks.NewInstance) -> Effect:
+    """No instances are opened here: what the call can bring is the buyer's acceptance of a line that we know."""
+    accepted_at = acceptance_time(call.acceptance_time, caller.connection.wire)
+    return lambda tx: confirm_acceptance(
+        tx, rt, caller.connection, call.order_id, call.order_line_id, accepted_at, by=caller.by
+    )
+
+
 _EFFECTS: Final[Mapping[type, Callable[[Runtime, Caller, Any], Effect]]] = {
     callbacks.GetLicense: _get_license,
     callbacks.OrderNotify: _order_notify,
     callbacks.RefreshLicenseCode: _refresh_license_code,
     callbacks.UpdateLicenseCodeStatus: _update_license_code_status,
     callbacks.ReleaseLicenseCode: _release_license_code,
+    callbacks.NewInstance: _new_instance,
     callbacks.RefreshLicense: _refresh_license,
     callbacks.ExpireLicense: _expire_license,
     callbacks.ReleaseLicense: _release_license,

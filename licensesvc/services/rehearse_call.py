@@ -7,13 +7,20 @@ answers fail for five days off sale (spec §2.0).
 import hashlib
 
 from licensesvc.marketplace.huawei import callbacks
-from licensesvc.marketplace.huawei.callbacks import Call, GetLicense
+from licensesvc.marketplace.huawei.callbacks import Call, GetLicense, NewInstance
 from licensesvc.marketplace.huawei.result_codes import CallbackCode
 
 
 def answer(call: Call) -> bytes:
     """The answer to a debug case whose signature and fields are in order; the same for the same order, in every process."""
-    if isinstance(call, GetLicense):
-        mark = hashlib.sha256(f"test-delivery\0{call.order_id}".encode()).hexdigest()[:32]
-        return callbacks.get_license_success(f"TEST-{mark}", f"test-{mark}")
+    match call:
+        case GetLicense():
+            mark = _mark(call.order_id)
+            return callbacks.get_license_success(f"TEST-{mark}", f"test-{mark}")
+        case NewInstance():
+            return callbacks.new_instance_success(f"test-{_mark(call.order_line_id)}")
     return callbacks.result(CallbackCode.SUCCESS)
+
+
+def _mark(bought: str) -> str:
+    return hashlib.sha256(f"test-delivery\0{bought}".encode()).hexdigest()[:32]

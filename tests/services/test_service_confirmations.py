@@ -10,7 +10,7 @@ from licensesvc.domain.license import LicenseState
 from licensesvc.domain.product import DeliveryKind
 from licensesvc.domain.supervision import Actor, Event, Node, Refund, Source
 from licensesvc.services.audit_database import audit_database
-from licensesvc.services.confirm_acceptance import acceptance_time, confirm_acceptance
+from licensesvc.services.confirm_acceptance import acceptance_time, confirm_line
 from licensesvc.services.confirm_supervision import Confirmation, Confirmed, confirm_event
 from licensesvc.services.import_confirmations import MAX_ROWS, import_confirmations
 from licensesvc.services.supervise_many import SuperviseMany, supervise_many
@@ -183,7 +183,7 @@ def test_a_stamp_that_is_none_is_named(stamp):
 
 
 async def accept(shop: Shop, line_ref: int, at: int):
-    return await shop.rt.db.write(lambda tx: confirm_acceptance(tx, shop.rt, line_ref, at, by="con_x"))
+    return await shop.rt.db.write(lambda tx: confirm_line(tx, shop.rt, line_ref, at, by="con_x"))
 
 
 async def test_a_call_with_acceptance_time_accepts_once(shop, clock):

@@ -1,4 +1,4 @@
-"""Calls of the marketplace to the seller and their answers: License 2.0 (spec §2.1), License 1.0 (§2.2), order notification (§2.5).
+"""Calls of the marketplace to the seller and their answers: License 2.0 (spec §2.1), License 1.0 (§2.2), acceptance (§2.3), order notification (§2.5).
 
 In: reading verified parameters and bodies by one table per dialect, writing answers. Out: signatures, idempotency, what a call means.
 """
@@ -121,6 +121,15 @@ class ReleaseLicenseCode(msgspec.Struct, frozen=True, kw_only=True):
         return f"ReleaseLicenseCode({self.order_id!r})"
 
 
+class NewInstance(msgspec.Struct, frozen=True, kw_only=True):
+    """SaaS: the line was bought, or, with `acceptance_time` (in the connection's wire zone), its buyer has accepted."""
+
+    order_id: str
+    order_line_id: str
+    acceptance_time: str | None
+    test: bool
+
+
 class OrderNotify(msgspec.Struct, frozen=True, kw_only=True):
     """Something happened to this order: query it."""
 
@@ -137,6 +146,7 @@ Call: TypeAlias = (
     | RefreshLicenseCode
     | UpdateLicenseCodeStatus
     | ReleaseLicenseCode
+    | NewInstance
     | OrderNotify
 )
 """Every call there is. With `test` (testFlag=1) it is a debug case: checked like a live one, answered without touching anything."""
@@ -231,6 +241,16 @@ def _read_release_license_code(fields: Mapping[str, Any]) -> ReleaseLicenseCode:
     )
 
 
+def _read_new_instance(fields: Mapping[str, Any]) -> NewInstance:
+    _mandatory(fields, "businessId", 64)
+    return NewInstance(
+        order_id=_mandatory(fields, "orderId", 64),
+        order_line_id=_mandatory(fields, "orderLineId", 64),
+        acceptance_time=_optional(fields, "acceptanceTime", 20),
+        test=_test_flag(fields),
+    )
+
+
 def _read_order_notify(fields: Mapping[str, Any]) -> OrderNotify:
     return OrderNotify(
         order_id=_mandatory(fields, "orderId", 64),
@@ -250,9 +270,10 @@ V2: Final[Mapping[str, Callable[[Mapping[str, Any]], Call]]] = {
     "refreshLicenseCode": _read_refresh_license_code,
     "updateLicenseCodeStatus": _read_update_license_code_status,
     "releaseLicenseCode": _read_release_license_code,
+    "newInstance": _read_new_instance,
     "orderNotify": _read_order_notify,
 }
-"""Calls by POST of a JSON body, with the signature in the URL (spec §§2.1, 2.5)."""
+"""Calls by POST of a JSON body, with the signature in the URL (spec §§2.1, 2.3, 2.5)."""
 
 
 def result(code: CallbackCode, msg: str | None = None) -> bytes:
@@ -270,6 +291,12 @@ def get_license_success(license_text: str, instance_id: str) -> bytes:
             "instanceId": instance_id,
         }
     )
+
+
+def new_instance_success(instance_id: str) -> bytes:
+    """Write the answer to newInstance (spec §2.3)."""
+    code = CallbackCode.SUCCESS
+    return msgspec.json.encode({"resultCode": code, "resultMsg": CALLBACK[code], "instanceId": instance_id})
 
 
 def _fields(body: bytes) -> dict[str, Any]:
