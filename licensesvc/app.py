@@ -26,6 +26,7 @@ from licensesvc.services.follow_keys import KeyFollower
 from licensesvc.services.housekeeping import Housekeeping
 from licensesvc.services.limit_attempts import Limiter, limits
 from licensesvc.services.mailer import Mailer, mail_server
+from licensesvc.services.open_connection import CallbackDoors
 from licensesvc.services.outbox_worker import OutboxWorker
 from licensesvc.services.readiness import Readiness
 from licensesvc.services.reconcile import Reconciler, plan_of
@@ -183,6 +184,7 @@ def create_app(
     ready = readiness or create_readiness(rt, settings)
     watch = guard or DelistingWatch(rt)
     gate = SoftwareGate(rt, settings.lock_scope)
+    doors = CallbackDoors(rt)
     limiter = Limiter(
         rt,
         limits(
@@ -232,7 +234,7 @@ def create_app(
     return Litestar(
         route_handlers=[
             *compatible_routes(rt, gate, limiter, desk),
-            *callback_routes(rt, worker),
+            *callback_routes(rt, worker, doors),
             native_router(),
             admin_router(),
             buyer_router(),
@@ -247,6 +249,7 @@ def create_app(
             "runtime": Provide(lambda: rt, sync_to_thread=False),
             "settings": Provide(lambda: settings, sync_to_thread=False),
             "gate": Provide(lambda: gate, sync_to_thread=False),
+            "doors": Provide(lambda: doors, sync_to_thread=False),
             "limiter": Provide(lambda: limiter, sync_to_thread=False),
             "readiness": Provide(lambda: ready, sync_to_thread=False),
             "resealer": Provide(lambda: resealer, sync_to_thread=False),

@@ -17,6 +17,7 @@ from licensesvc.marketplace.huawei.client import MarketplaceClient
 from licensesvc.services.authenticate_software import SoftwareGate
 from licensesvc.services.limit_attempts import Limiter, limits
 from licensesvc.services.manage_tokens import CreateToken, create_token
+from licensesvc.services.open_connection import CallbackDoors
 from licensesvc.services.reconcile import Reconciler, plan_of
 from licensesvc.services.restart_message import Restarter
 from licensesvc.services.rotate_vault import VaultResealer
@@ -128,6 +129,7 @@ def _tools(rt: Runtime, client: MarketplaceClient | None = None) -> dict[str, ob
         "runtime": rt,
         "settings": settings,
         "gate": SoftwareGate(rt),
+        "doors": CallbackDoors(rt),
         "limiter": Limiter(rt, limits(unknown_codes=60, bad_tokens=20, seats_given_back=1_000)),
         "resealer": VaultResealer(rt, settings.vault_keys_file),
         "restarter": restarter,

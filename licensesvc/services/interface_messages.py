@@ -10,13 +10,11 @@ from licensesvc.domain import ids
 from licensesvc.domain.connection import Connection
 from licensesvc.domain.instants import Instant
 from licensesvc.domain.messages import SUCCEEDED_OUTCOMES
-from licensesvc.marketplace.huawei.wire import SignatureRefused, query_parameters
 from licensesvc.services.issue_license import code_index
 from licensesvc.services.runtime import Runtime
 from licensesvc.storage import licenses, messages
 from licensesvc.storage.messages import Message, Purpose
 from licensesvc.storage.port import Tx
-from licensesvc.strictjson import decode_object
 
 UNAUTHENTICATED_BYTES: Final = 4 * 1024
 """Kept of a request whose sender is unproven."""
@@ -101,10 +99,10 @@ def kept_callback(rt: Runtime, callback: Callback, *, public_id: str, restart_of
     )
 
 
-async def keep_callback(rt: Runtime, callback: Callback) -> None:
-    """Store a callback with its answer."""
+async def keep_callback(rt: Runtime, callback: Callback, fields: Mapping[str, object]) -> None:
+    """Store a callback with its answer; `fields` are those of its request, as far as it could be read."""
     message = kept_callback(rt, callback, public_id=rt.new_id(ids.MESSAGE, rt.clock()))
-    named = named_in(callback.raw) if callback.raw is not None else {}
+    named = fields if callback.raw is not None else {}  # a stranger's message is nobody's
     code, instance_id = _text(named.get("license")), _text(named.get("instanceId"))
     index = code_index(rt, code) if code else None
     await rt.db.submit(store_callbacks, NamedMessage(message=message, code_index=index, instance_id=instance_id))
@@ -139,14 +137,6 @@ async def store(tx: Tx, message: Message, now: Instant) -> None:
     await messages.insert(tx, message)
     if message.restart_of is not None and message.outcome in SUCCEEDED_OUTCOMES:
         await messages.mark_restarted(tx, message.restart_of, now)
-
-
-def named_in(raw: bytes) -> Mapping[str, object]:
-    """The fields of a request as it came: a JSON body, or the parameters of a query string; none where it is neither."""
-    try:
-        return decode_object(raw) if is_body(raw) else query_parameters(raw)
-    except (ValueError, SignatureRefused):
-        return {}
 
 
 def is_body(raw: bytes) -> bool:

@@ -172,7 +172,9 @@ def test_another_period_number_is_refused(number):
         read({**V1_REFRESH, "periodNumber": number})
 
 
-@pytest.mark.parametrize("activity", [None, "", "refreshlicensecode", "upgradeInstance", "x" * 300, 7, ["orderNotify"], {}])
+@pytest.mark.parametrize(
+    "activity", [None, "", "refreshlicensecode", "upgradeInstance", "x" * 300, 7, ["orderNotify"], {}]
+)
 def test_another_activity_is_refused_in_both_dialects(activity):
     for fields in V2_FULL:
         with pytest.raises(InvalidParameter, match="activity"):

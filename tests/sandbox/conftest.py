@@ -13,7 +13,7 @@ import uvicorn
 from licensesvc.domain.instants import MINUTE
 from licensesvc.marketplace.huawei import callbacks, signature_v1, signature_v2
 from licensesvc.marketplace.huawei.result_codes import CallbackCode
-from licensesvc.marketplace.huawei.wire import SignatureRefused
+from licensesvc.marketplace.huawei.wire import SignatureRefused, query_parameters
 from licensesvc.sandbox.app import create_sandbox
 from licensesvc.sandbox.state import State, sandbox_file
 
@@ -98,7 +98,7 @@ class Seller:
         query = scope["query_string"]
         try:
             if scope["method"] == "GET":
-                request = signature_v1.verify_auth_token(query, self.key, self.now(), 15 * MINUTE)
+                request = signature_v1.verify_auth_token(query_parameters(query), self.key, self.now(), 15 * MINUTE)
                 call = callbacks.parse_v1(request.parameters)
             else:
                 verified = signature_v2.verify_url_signature(query, body, self.key, self.now())

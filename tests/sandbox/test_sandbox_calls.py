@@ -14,7 +14,7 @@ from licensesvc.marketplace.huawei.callbacks import parse_v1, parse_v2
 from licensesvc.marketplace.huawei.orders import order_answer, parse_order_answer
 from licensesvc.marketplace.huawei.signature_v1 import body_sign, verify_auth_token
 from licensesvc.marketplace.huawei.signature_v2 import verify_url_signature
-from licensesvc.marketplace.huawei.wire import SignatureRefused
+from licensesvc.marketplace.huawei.wire import SignatureRefused, query_parameters
 from licensesvc.sandbox.calls import Answer, AnswerRefused, compose, read_answer, read_license_answer
 from licensesvc.sandbox.orders import Activity, NewOrder, expire_time, order_info, place
 
@@ -44,7 +44,7 @@ def test_any_order_reaches_the_seller_as_it_was_placed(new):
     order = place(new, NOW)
 
     call = compose(Activity.GET_LICENSE, order, KEY, NOW)
-    verified = verify_auth_token(call.query.encode(), KEY, NOW, 15 * MINUTE)
+    verified = verify_auth_token(query_parameters(call.query.encode()), KEY, NOW, 15 * MINUTE)
     got = parse_v1(verified.parameters)
 
     assert verified.sent_at == NOW

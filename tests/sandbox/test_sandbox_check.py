@@ -58,7 +58,7 @@ class RightSeller:
         return self.carry_out(call)
 
     def verify_v1(self, query):
-        return signature_v1.verify_auth_token(query, KEY, now(), 15 * MINUTE).parameters
+        return signature_v1.verify_auth_token(query_parameters(query), KEY, now(), 15 * MINUTE).parameters
 
     def verify_v2(self, query, body):
         verified = signature_v2.verify_url_signature(query, body, KEY, now())

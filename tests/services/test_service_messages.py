@@ -16,8 +16,8 @@ from tests.support_edges import rows
 CODE = "PLCANARY0001"
 
 
-async def keep(shop, outcome="000005", **changes):
-    """Keep a callback; return its message."""
+async def keep(shop, outcome="000005", named=None, **changes):
+    """Keep a callback whose request has the fields `named`; return its message."""
     fields = {
         "connection_id": shop.connection.id,
         "activity": "getLicense",
@@ -29,9 +29,10 @@ async def keep(shop, outcome="000005", **changes):
         "outcome": outcome,
         "detail": None,
         "address": None,
+        "raw": b"{}",
         **changes,
     }
-    await keep_callback(shop.rt, Callback(**fields))
+    await keep_callback(shop.rt, Callback(**fields), named or {})
     return (await found(shop.rt, newest_first=True))[0]
 
 
@@ -127,39 +128,40 @@ async def test_each_condition_narrows(shop):
         assert len(await found(shop.rt, **search)) == count, search
 
 
-@pytest.mark.parametrize(
-    "raw",
-    [
-        b'{"activity":"updateLicenseCodeStatus","license":"%CODE%"}',
-        b"activity=expireLicense&instanceId=%INSTANCE%",
-    ],
-    ids=["by its code", "by its instance"],
-)
-async def test_messages_are_found_by_the_license_that_they_name(shop, raw):
+@pytest.mark.parametrize("name", ["license", "instanceId"])
+async def test_messages_are_found_by_the_license_that_they_name(shop, name):
     code = await shop.sell_code("CS1", instance_id="inst-1")
     await shop.sell("CS2")
     [license_id] = [
         row["public_id"]
         for row in await shop.rt.db.read(lambda tx: tx.all("SELECT public_id FROM licenses WHERE order_id = 'CS1'"))
     ]
-    named = await keep(shop, order_id=None, raw=raw.replace(b"%CODE%", code.encode()).replace(b"%INSTANCE%", b"inst-1"))
+    named = await keep(shop, order_id=None, named={name: {"license": code, "instanceId": "inst-1"}[name]})
     bought = await keep(shop, order_id="CS1")
     await keep(shop, order_id="CS2")
-    await keep(shop, order_id=None, raw=b'{"license":"unknown"}')
+    await keep(shop, order_id=None, named={"license": "unknown"})
 
     about = await found(shop.rt, license=license_id)
 
     assert {message.public_id for message in about} == {named.public_id, bought.public_id}
 
 
-ODD = [b'{"license":7}', b'{"license":"' + b"x" * 5_000 + b'"}', b'{"license":"\\u0000"}', b"{", b"%ff", b"[1]", b""]
+ODD = [{"license": 7}, {"license": "x" * 5_000}, {"license": "\0"}, {"instanceId": ["i"]}, {}]
 
 
 async def test_whatever_a_proven_sender_names_is_kept(shop):
-    for raw in ODD:
-        kept = await keep(shop, raw=raw)
+    for named in ODD:
+        kept = await keep(shop, named=named)
 
-        assert (kept.license_id, kept.order_id) == (None, "CS1"), raw[:20]
+        assert (kept.license_id, kept.order_id) == (None, "CS1"), str(named)[:20]
+
+
+async def test_a_stranger_names_no_license(shop):
+    code = await shop.sell_code()
+
+    kept = await keep(shop, authenticated_at=None, raw=None, named={"license": code})
+
+    assert kept.license_id is None
 
 
 async def test_a_license_of_another_connection_is_not_named(shop, rt):
@@ -168,7 +170,7 @@ async def test_a_license_of_another_connection_is_not_named(shop, rt):
     code = await shop.sell_code()
     other = await open_shop(rt, name="other", sold="OFFI200")
 
-    kept = await keep(other, order_id=None, raw=b'{"license":"%s"}' % code.encode())
+    kept = await keep(other, order_id=None, named={"license": code})
 
     assert kept.license_id is None
 

@@ -13,7 +13,7 @@ import msgspec
 
 from licensesvc.domain.errors import InvalidParameter
 from licensesvc.domain.instants import HOUR, Instant, parse_stamp
-from licensesvc.marketplace.huawei.wire import SignatureRefused, query_parameters
+from licensesvc.marketplace.huawei.wire import SignatureRefused
 
 BODY_SIGN_HEADER = "Body-Sign"
 
@@ -38,14 +38,14 @@ def auth_token(parameters: Iterable[tuple[str, str]], access_key: str) -> str:
     return _mac(key, "&".join(f"{name}={value}" for name, value in ordered.items()).encode())
 
 
-def verify_auth_token(query_string: bytes, access_key: str, now: Instant, window: int) -> V1Request:
-    """Check a V1 call's query string; `window` in ms, both ends included.
+def verify_auth_token(query: Mapping[str, str], access_key: str, now: Instant, window: int) -> V1Request:
+    """Check the decoded query of a V1 call (`wire.query_parameters`); `window` in ms, both ends included.
 
     In `authToken` itself a `+` is a plus: base64 knows no blank, and some senders forget to encode it. Everywhere else it
-    is a blank (see `query_parameters`). A stamp eight hours ahead of UTC is taken as Beijing time and flagged.
+    is a blank (see `wire.query_parameters`). A stamp eight hours ahead of UTC is taken as Beijing time and flagged.
     Raises `SignatureRefused`.
     """
-    parameters = query_parameters(query_string)
+    parameters = dict(query)
     token = parameters.pop("authToken", "").replace(" ", "+")
     stamp = parameters.get("timeStamp", "")
     if not token or not stamp:

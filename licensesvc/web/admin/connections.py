@@ -16,6 +16,7 @@ from licensesvc.services.manage_connections import (
     change_connection,
     create_connection,
 )
+from licensesvc.services.open_connection import CallbackDoors
 from licensesvc.services.runtime import Runtime
 from licensesvc.settings import Settings
 from licensesvc.storage import connections
@@ -145,6 +146,7 @@ async def update_connection(
     data: JSONBody[ChangeConnection],
     runtime: NamedDependency[Runtime],
     settings: NamedDependency[Settings],
+    doors: NamedDependency[CallbackDoors],
     if_match: IfMatch = None,
 ) -> Response[ConnectionView]:
     """Change the fields that are given, if nobody has changed the connection since it was read."""
@@ -152,6 +154,7 @@ async def update_connection(
     stored = await runtime.db.write(
         lambda tx: change_connection(tx, runtime, connection_id, version, data, by=request.user.name)
     )
+    doors.forget(connection_id)
     return _tagged(stored, settings)
 
 

@@ -4,6 +4,7 @@ Every answer is HTTP 200 with a result code, and signed with the connection's ke
 """
 
 import asyncio
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -20,7 +21,7 @@ from licensesvc.marketplace.huawei.callbacks import Call, OrderNotify
 from licensesvc.marketplace.huawei.result_codes import CallbackCode
 from licensesvc.marketplace.huawei.wire import SignatureRefused, query_parameters
 from licensesvc.services.interface_messages import Callback, keep_callback, masked
-from licensesvc.services.open_connection import CallbackDoor, callback_door
+from licensesvc.services.open_connection import CallbackDoor, CallbackDoors
 from licensesvc.services.outbox_worker import OutboxWorker
 from licensesvc.services.receive_call import RESULT_CODES, receive_call
 from licensesvc.services.runtime import Runtime
@@ -56,6 +57,7 @@ class _Said(msgspec.Struct, kw_only=True):
     activity: str = ""
     order_id: str | None = None
     request: str = ""
+    fields: Mapping[str, object] = {}
     raw: bytes | None = None
     purpose: Purpose = "live"
     authenticated_at: Instant | None = None
@@ -76,9 +78,9 @@ class _Quota:
         return self._admitted <= UNPROVEN_PER_MINUTE
 
 
-def callback_routes(rt: Runtime, worker: OutboxWorker) -> list[ASGIRouteHandler]:
+def callback_routes(rt: Runtime, worker: OutboxWorker, doors: CallbackDoors) -> list[ASGIRouteHandler]:
     """The production URL of every connection."""
-    endpoint = CallbackEndpoint(rt, worker)
+    endpoint = CallbackEndpoint(rt, worker, doors)
     # Mounted: the framework's router fails on raw endpoints with a path parameter (Litestar 2.25, KeyError on the method).
     return [asgi("/callbacks", is_mount=True, copy_scope=False)(endpoint.__call__)]
 
@@ -86,9 +88,10 @@ def callback_routes(rt: Runtime, worker: OutboxWorker) -> list[ASGIRouteHandler]
 class CallbackEndpoint:
     """`/callbacks/{connection}` as an ASGI application."""
 
-    def __init__(self, rt: Runtime, worker: OutboxWorker) -> None:
+    def __init__(self, rt: Runtime, worker: OutboxWorker, doors: CallbackDoors) -> None:
         self._rt = rt
         self._worker = worker
+        self._doors = doors
         self._unproven = _Quota()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -112,7 +115,7 @@ class CallbackEndpoint:
     async def _serve(self, scope: HTTPScope, receive: Receive, said: _Said) -> tuple[CallbackCode, bytes]:
         try:
             async with asyncio.timeout(PATIENCE_S):
-                said.door = await callback_door(self._rt, scope["path"].strip("/"))
+                said.door = await self._doors.find(scope["path"].strip("/"))
                 body = await self._carry_out(said.door, scope, receive, said)
         except ClientGone:
             raise
@@ -149,20 +152,18 @@ class CallbackEndpoint:
 
     async def _v1(self, door: CallbackDoor | None, query_string: bytes, said: _Said) -> bytes:
         parameters = query_parameters(query_string)
-        said.activity, said.order_id = _known(parameters.get("activity")), _known(parameters.get("orderId")) or None
-        said.request = masked(parameters)
-        said.purpose = "test" if callbacks.is_test(parameters) else "live"
+        said.request = _told(parameters, said)
         said.raw = query_string
         connection, access_key = _opened(door)
         now = self._rt.clock()
-        verified = signature_v1.verify_auth_token(query_string, access_key, now, V1_WINDOW)
+        verified = signature_v1.verify_auth_token(parameters, access_key, now, V1_WINDOW)
         said.authenticated_at = now
         if verified.beijing_clock:
             said.detail = "timeStamp is Beijing time, UTC is documented"
         return await self._receive(connection, callbacks.parse_v1(verified.parameters), None, said)
 
     async def _v2(self, door: CallbackDoor | None, query_string: bytes, body: bytes, said: _Said) -> bytes:
-        said.request = _masked_body(body, said)
+        said.request = _told_in(body, said)
         said.raw = body
         connection, access_key = _opened(door)
         now = self._rt.clock()
@@ -194,7 +195,7 @@ class CallbackEndpoint:
         )
         try:
             if said.authenticated_at is not None or (said.door is not None and self._unproven.admit(said.received_at)):
-                await keep_callback(self._rt, message)
+                await keep_callback(self._rt, message, said.fields)
         except StorageError as error:  # the effect stands or falls by itself; only its record is lost
             _log.warning("message_not_kept", activity=said.activity, error=str(error))
 
@@ -215,11 +216,17 @@ def _known(value: object) -> str:
     return value[:64].replace("\0", "") if isinstance(value, str) else ""
 
 
-def _masked_body(body: bytes, said: _Said) -> str:
+def _told_in(body: bytes, said: _Said) -> str:
     try:
         fields = decode_object(body)
     except ValueError:
         return f"({len(body)} bytes that are no JSON object)"
+    return _told(fields, said)
+
+
+def _told(fields: Mapping[str, object], said: _Said) -> str:
+    """Note what the fields tell of the call; they are returned as they may be shown."""
+    said.fields = fields
     said.activity, said.order_id = _known(fields.get("activity")), _known(fields.get("orderId")) or None
     said.purpose = "test" if callbacks.is_test(fields) else "live"
     return masked(fields)
