@@ -6,7 +6,8 @@ gets a process of its own that reads one `Life` a line and forks it; a life says
 A step is one statement of the process on any connection, BEGIN, COMMIT and ROLLBACK too, the moment after a COMMIT and before its answer, or one
 change of the proof store's files. The first request arms it. A life that `works` is the server as it always is, with its background work.
 
-`fault` plants a bug, for controls: `late` commits the events of cases in a second transaction, `early` answers before the commit.
+`fault` plants a bug, for controls: `late` commits the events of cases in a second transaction, `unaudited` those of the audit; `early` answers
+before the commit.
 """
 
 import asyncio
@@ -16,12 +17,12 @@ import select
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import aiosqlite
-import anyio._backends._asyncio  # what a life would import for itself, each anew
+import anyio._backends._asyncio  # noqa: F401 - each life would import it anew
 import msgspec
 import uvloop
 
@@ -33,7 +34,7 @@ from licensesvc.services.supervision_clock import SupervisionClock
 from licensesvc.settings import Settings
 from licensesvc.signing import keyset, vault
 from licensesvc.signing.signer import KeysetSigner
-from licensesvc.storage import supervision
+from licensesvc.storage import audit, supervision
 from licensesvc.storage.port import Database
 from licensesvc.storage.sqlite import open_sqlite
 
@@ -114,7 +115,7 @@ class LateDatabase:
     def __init__(self) -> None:
         self.db: Database | None = None
         self.fault = ""
-        self._late: list[Any] = []
+        self._late: list[Callable[[Any], Awaitable[None]]] = []
         self._writing: set[asyncio.Task[None]] = set()
 
     def __getattr__(self, name: str) -> Any:
@@ -124,19 +125,27 @@ class LateDatabase:
         if self.fault == "early":
             return await self._answer_first(fn)
         result = await self.db.write(fn)
-        if self._late:
-            cases, self._late = self._late, []
-            await self.db.write(lambda tx: _store(tx, [], cases))
+        late, self._late = self._late, []
+        for follow in late:
+            await self.db.write(follow)
         return result
 
-    def forget_events(self) -> None:
-        """Let cases be stored without their events, which follow in a transaction of their own."""
+    def plant(self, fault: str) -> None:
+        """Let what belongs into the transaction of a step follow in one of its own."""
+        self.fault = fault
+        store, append = supervision.store, audit.append
 
-        async def store(tx, cases, events):
-            await _store(tx, cases, [])
-            self._late += events
+        async def store_late(tx, cases, events):
+            await store(tx, cases, [])
+            self._late.append(lambda later: store(later, [], events))
 
-        supervision.store = store
+        async def append_late(_tx, events):
+            self._late.append(lambda later: append(later, events))
+
+        if fault == "late":
+            supervision.store = store_late
+        elif fault == "unaudited":
+            audit.append = append_late
 
     async def _answer_first(self, fn):
         told = asyncio.get_running_loop().create_future()
@@ -153,9 +162,6 @@ class LateDatabase:
         self._writing.add(task)
         task.add_done_callback(self._writing.discard)
         return await told
-
-
-_store = supervision.store
 
 
 class Maker:
@@ -182,9 +188,7 @@ class Maker:
         death.stand_before_everything()
         self.now = life.now
         self.database.db = await open_sqlite(Path("licensesvc.db"))
-        self.database.fault = life.fault
-        if life.fault == "late":
-            self.database.forget_events()
+        self.database.plant(life.fault)
         app = self.apps[life.works]
 
         async def armed(scope, receive, send):

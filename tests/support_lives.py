@@ -15,8 +15,9 @@ import re
 import shutil
 import signal
 import sqlite3
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -41,7 +42,8 @@ DIED = -signal.SIGKILL
 COUNTED = ("nonces", "messages")
 """Tables where a request that is sent twice may leave one row more."""
 
-_READS = re.compile(r"SELECT|BEGIN|rollback")
+_WITHIN = re.compile(r"step (SELECT|INSERT|UPDATE|DELETE|BEGIN|rollback)")
+"""Steps inside of a transaction: whatever one of them does, a death before the next is one without a COMMIT."""
 _ID = re.compile(r"\b([a-z]{2,8})_[0-9a-z]{26}\b")
 _PASSING = re.compile(r'127\.0\.0\.1:\d+|"duration_ms":\d+')
 _DRAINED = """
@@ -77,7 +79,7 @@ class Operation:
     """What somebody asks of a server, and what comes of it: the one value that `sql` finds with the ids of `order`, before and after.
 
     `again` = False: nobody repeats the request, the server goes on by itself. Each of the `transactions` survives whole or not at all. `whole`
-    = every step is died before, also those that change nothing.
+    = it dies before every step.
     """
 
     name: str
@@ -100,14 +102,17 @@ class Stage:
     data: Path
     scene: Scene
     known: frozenset[object]
+    _masked: dict[object, object] = field(default_factory=dict)
 
     def masked(self, value: object) -> object:
         """A value without what differs from run to run."""
         if isinstance(value, bytes):
             return value if value in self.known else b"new"
         if isinstance(value, str):
-            told = _ID.sub(lambda found: found[0] if found[0] in self.known else f"{found[1]}_new", value)
-            return _PASSING.sub("passing", told)
+            if value not in self._masked:
+                told = _ID.sub(lambda found: found[0] if found[0] in self.known else f"{found[1]}_new", value)
+                self._masked[value] = _PASSING.sub("passing", told)
+            return self._masked[value]
         return value
 
     def contents(self, directory: Path) -> dict[str, list[object]]:
@@ -136,19 +141,30 @@ class Death:
 
 @dataclass
 class Lane:
-    """One process that lives again and again, with a receiver of its own, which the stage at `home` tells of."""
+    """One process that lives again and again, with a receiver of its own, which the stage at `home` tells of; `at_home` is what lies there."""
 
     home: Path
     receiver: Receiver
     client: httpx2.AsyncClient
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
+    at_home: Contents
     url: str = ""
     process: int = 0
     steps: list[str] = field(default_factory=list)
     """What the last life told of itself."""
 
-    async def start(self, life: Life) -> None:
+    @asynccontextmanager
+    async def living(self, life: Life) -> AsyncIterator[None]:
+        """A life that has ended when the context does."""
+        await self._start(life)
+        try:
+            yield
+        finally:
+            if self.process:
+                await self.kill()
+
+    async def _start(self, life: Life) -> None:
         self.writer.write(msgspec.json.encode(life) + b"\n")
         line = await self._line()
         assert line.startswith("ready on "), line
@@ -165,13 +181,15 @@ class Lane:
             return None
 
     async def kill(self) -> None:
-        os.kill(self.process, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it has answered and was faster
+            os.kill(self.process, signal.SIGKILL)
         await self._ended()
 
     async def _ended(self) -> None:
         self.steps.clear()
         while not (line := await self._line()).startswith("ended with "):
             self.steps.append(line)
+        self.process = 0
         assert line == f"ended with {DIED}"
 
     async def _line(self) -> str:
@@ -193,8 +211,8 @@ async def open_lanes(stage: Stage, directory: Path) -> AsyncIterator[list[Lane]]
                 connection.execute("UPDATE webhook_endpoints SET url = ?", (receiver.url,))
             reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
             opened.callback(writer.close)
-            client = await opened.enter_async_context(httpx2.AsyncClient(timeout=PATIENCE_S))
-            lanes.append(Lane(home, receiver, client, reader, writer))
+            client = await opened.enter_async_context(httpx2.AsyncClient(timeout=PATIENCE_S, verify=False))
+            lanes.append(Lane(home, receiver, client, reader, writer, stage.contents(home)))
         yield lanes
 
 
@@ -218,15 +236,13 @@ class Trial:
         """Die before a step, or once the operation is answered; look, live on, compare with what is wanted."""
         directory = _copy(lane)
         tells = step == NEVER
-        await lane.start(self._life(directory, dies_before=step, tells=tells, fault=self.fault))
-        reply = self._reply(await lane.ask(self.operation.request(self.stage.scene)))
-        if reply is not None:
-            await lane.kill()
+        async with lane.living(self._life(directory, dies_before=step, tells=tells, fault=self.fault)):
+            reply = self._reply(await lane.ask(self.operation.request(self.stage.scene)))
         before = "nothing" if reply else f"{step}: {lane.steps[-1]}"
         death = Death(step, before, reply, self.stage.contents(directory), [*lane.steps] if tells else ())
         await self._audited(directory, before)
         first, final = wanted
-        done = death.left["audit_events"] != self.stage.contents(lane.home)["audit_events"]
+        done = _counted_out(death.left) != _counted_out(lane.at_home)
         if reply is not None:
             assert reply == first or not self.operation.again, (before, reply)
             assert done, "answered, and lost"
@@ -241,13 +257,12 @@ class Trial:
     async def _live_on(self, lane: Lane, directory: Path) -> tuple[Reply | None, Contents]:
         """A server as it always is: asked (once more), until nothing is left to do."""
         lane.receiver.calls.clear()
-        await lane.start(self._life(directory, works=True))
         reply = None
-        if self.operation.again:
-            reply = self._reply(await lane.ask(self.operation.request(self.stage.scene)))
-            assert reply is not None, lane.steps
-        await self._drained(directory)
-        await lane.kill()
+        async with lane.living(self._life(directory, works=True)):
+            if self.operation.again:
+                reply = self._reply(await lane.ask(self.operation.request(self.stage.scene)))
+                assert reply is not None, lane.steps
+            await self._drained(directory)
         ids = [call.id for call in lane.receiver.accepted]
         assert len(set(ids)) == len(ids), "a message twice"
         told = [str(self.stage.masked(call.body.decode())) for call in lane.receiver.accepted]
@@ -275,7 +290,7 @@ class Trial:
     async def _drained(self, directory: Path) -> None:
         with _reading(directory) as connection:
             async with asyncio.timeout(PATIENCE_S):
-                while not connection.execute(_DRAINED, (self.operation.now,)).fetchone()[0]:
+                while not connection.execute(_DRAINED, (self.operation.now,)).fetchone()[0]:  # noqa: ASYNC110 - another process
                     await asyncio.sleep(DRAINED_EVERY_S)
 
     async def _audited(self, directory: Path, when: str) -> None:
@@ -288,31 +303,29 @@ class Trial:
 
 
 async def survive(trial: Trial, lanes: Sequence[Lane], *, every: int) -> list[Death]:
-    """Die before each step that changes something and each `every`-th of the others, the first among them; what each death left, by step."""
+    """Die around each COMMIT, before each change of a file and each `every`-th step; return what each death left, in order of the steps.
+
+    The last one died when the operation had come through.
+    """
     wanted = await trial.undisturbed(lanes[0])
     through = await trial.die(lanes[0], NEVER, wanted)
     spread = 1 if trial.operation.whole else every
-    steps = [
-        step
-        for step, what in enumerate(through.steps, start=1)
-        if step % spread == 1 % spread or not _READS.match(what.removeprefix("step "))
-    ]
-    waiting, deaths = iter(steps), [through]
+    steps = [step for step, what in enumerate(through.steps, start=1) if step % spread == 0 or not _WITHIN.match(what)]
+    waiting, deaths = deque(steps), [through]
 
     async def die_on(lane: Lane) -> None:
-        for step in waiting:
-            death = await trial.die(lane, step, wanted)
-            assert death.reply is None, f"came through before step {step}"
-            deaths.append(death)
+        try:
+            while waiting:
+                deaths.append(await trial.die(lane, waiting.popleft(), wanted))
+        finally:
+            waiting.clear()
 
-    async with asyncio.TaskGroup() as group:
-        for lane in lanes:
-            group.create_task(die_on(lane))
+    for outcome in await asyncio.gather(*map(die_on, lanes), return_exceptions=True):
+        if isinstance(outcome, BaseException):
+            raise outcome
     deaths.sort(key=lambda death: death.step)
-    states = [
-        state for state, _ in itertools.groupby(_counted_out(death.left) for death in deaths)
-    ]  # each differs from the one before
-    assert states[0] == _counted_out(trial.stage.contents(lanes[0].home))
+    states = [state for state, _ in itertools.groupby(_counted_out(death.left) for death in deaths)]
+    assert states[0] == _counted_out(lanes[0].at_home)
     assert len(states) == trial.operation.transactions + 1, "half a change was on the disk"
     return deaths
 

@@ -142,7 +142,9 @@ class Scene:
 async def make_scene(site: Site) -> Scene:
     """Bring every case where it stands, and an endpoint of webhooks that is told of everything from now on."""
     shop = await open_shop(site.rt)
-    two = await open_shop(site.rt, name="two", sold="OFFI200", kind=DeliveryKind.LICENSE_2_0, connection=shop.connection)
+    two = await open_shop(
+        site.rt, name="two", sold="OFFI200", kind=DeliveryKind.LICENSE_2_0, connection=shop.connection
+    )
     scene = Scene(site, shop)
     await scene.prove("CS1")
     await (await scene.prove("CS2")).send("accept")
