@@ -10,7 +10,7 @@ help:
 	echo "make run    start the server and the sandbox marketplace, send one order through its life, keep serving"
 	echo "make demo   the same story once, on temporary data and free ports"
 	echo "make test   set up and run every check: lint, types, floors, tests"
-	echo "make prove  before a release: a million broken inputs, a storm of 100,000 deliveries, 100,000 steps of supervision"
+	echo "make prove  before a release: a million broken inputs, a storm of 100,000 deliveries, 100,000 steps of supervision, kill -9 before every step"
 	echo "make bench  measure activation and heartbeat against an empty handler"
 	echo "make lock   write the lock files anew (needs uv)"
 
@@ -28,8 +28,9 @@ test: .venv/development
 	$(VENV) -m pytest -n 2 --dist worksteal -q
 
 prove: .venv/development
-	LICENSESVC_FUZZ_INPUTS=1000000 LICENSESVC_STORM_DELIVERIES=100000 LICENSESVC_SUPERVISION_STEPS=100000 \
-	  $(VENV) -m pytest -n 2 -q tests/fuzz tests/e2e/test_storm.py tests/domain/test_domain_supervision_machine.py
+	LICENSESVC_FUZZ_INPUTS=1000000 LICENSESVC_STORM_DELIVERIES=100000 LICENSESVC_SUPERVISION_STEPS=100000 LICENSESVC_KILL_EVERY=1 \
+	  $(VENV) -m pytest -n 2 -q tests/fuzz tests/e2e/test_storm.py tests/e2e/test_crash_supervision.py \
+	  tests/domain/test_domain_supervision_machine.py
 	exec $(VENV) -m benchmarks.storm
 
 bench: .venv/development
