@@ -16,12 +16,14 @@ import os
 import select
 import signal
 import socket
+import sqlite3
 import sys
+import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import aiosqlite
 import anyio._backends._asyncio  # noqa: F401 - each life would import it anew
 import msgspec
 import uvloop
@@ -83,23 +85,10 @@ class Death:
 
     def stand_before_everything(self) -> None:
         """Count every statement of every connection, and what the proof store does to files."""
-        connection: Any = aiosqlite.Connection
-        for name in ("execute", "execute_fetchall", "executemany", "rollback"):
-            setattr(connection, name, self._before_statement(getattr(connection, name), name))
+        sqlite3.connect = partial(sqlite3.connect, factory=stepped(self.step))
         for owner, name in ((os, "fsync"), (Path, "hardlink_to"), (Path, "unlink"), (Path, "mkdir")):
             setattr(owner, name, self._before_call(getattr(owner, name), name))
         proof_store._on_disk = self._before_call(proof_store._on_disk, "work on disk")
-
-    def _before_statement(self, method: Callable[..., Any], name: str) -> Callable[..., Any]:
-        async def stepped(connection: Any, *args: Any) -> Any:
-            sql = args[0] if args else name
-            self.step(sql)
-            result = await method(connection, *args)
-            if sql == "COMMIT":
-                self.step("the answer to COMMIT")
-            return result
-
-        return stepped
 
     def _before_call(self, function: Callable[..., Any], name: str) -> Callable[..., Any]:
         def stepped(*args: Any, **options: Any) -> Any:
@@ -107,6 +96,28 @@ class Death:
             return function(*args, **options)
 
         return stepped
+
+
+def stepped(step: Callable[[str], None]) -> type[sqlite3.Connection]:
+    """A connection that tells each statement before it is carried out."""
+
+    class Stepped(sqlite3.Connection):
+        def execute(self, sql, *values):
+            step(sql)
+            result = super().execute(sql, *values)
+            if sql == "COMMIT":
+                step("the answer to COMMIT")
+            return result
+
+        def executemany(self, sql, rows):
+            step(sql)
+            return super().executemany(sql, rows)
+
+        def rollback(self):
+            step("rollback")
+            super().rollback()
+
+    return Stepped
 
 
 class LateDatabase:
@@ -148,15 +159,16 @@ class LateDatabase:
             audit.append = append_late
 
     async def _answer_first(self, fn):
-        told = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        told = loop.create_future()
 
         async def decide(tx):
             try:
-                told.set_result(await fn(tx))
+                loop.call_soon_threadsafe(told.set_result, await fn(tx))
             except Exception as error:
-                told.set_exception(error)
+                loop.call_soon_threadsafe(told.set_exception, error)
                 raise
-            await asyncio.sleep(HELD_BACK_S)
+            await tx.aside(time.sleep, HELD_BACK_S)
 
         task = asyncio.create_task(self.db.write(decide))
         self._writing.add(task)
