@@ -1,23 +1,17 @@
 """`/supervision-cases`: where orders stand and what is due, events that operators record, what the marketplace confirms."""
 
-import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
 import msgspec
 from litestar import Request, Response, get, post
 from litestar.di import NamedDependency
-from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody, Schema
-from litestar.openapi.spec.enums import OpenAPIType
 from litestar.params import JSONBody, QueryParameter
 
 from licensesvc.domain.errors import NotFound
 from licensesvc.domain.instants import Instant
 from licensesvc.domain.supervision import Actor, FlowName, Node, Refund
-from licensesvc.services import csvfiles
 from licensesvc.services.confirm_supervision import Confirmation, Confirmed, confirm_event
-from licensesvc.services.import_confirmations import MAX_BYTES, ConfirmationReport, import_confirmations
 from licensesvc.services.record_supervision import RecordEvent, record_event, show_buyer_code
 from licensesvc.services.runtime import Runtime
 from licensesvc.services.supervise_many import ManyResults, SuperviseMany, supervise_many
@@ -29,10 +23,7 @@ from licensesvc.web.admin.answers import IdempotencyKey, OrderId, OurId, PublicI
 from licensesvc.web.admin.case_views import CaseDetail, CaseView, case_detail, case_views
 from licensesvc.web.cursors import DEFAULT_LIMIT, Cursor, Limit, Page, page_of
 from licensesvc.web.jsonbody import JSONRequest
-from licensesvc.web.problems import JSON_BODY, Refusal, problems
-
-IN_MEMORY: Final = 1024 * 1024
-"""Bytes of an uploaded file that are kept in memory; the rest waits in a nameless file."""
+from licensesvc.web.problems import JSON_BODY, problems
 
 _STEP: Final = (
     "NOT_FOUND",
@@ -212,45 +203,6 @@ async def bulk(request: JSONRequest, data: JSONBody[SuperviseMany], runtime: Nam
     return await supervise_many(runtime, data, by=request.user.name)
 
 
-@dataclass
-class _ImportOperation(Operation):
-    """The framework does not describe raw bodies."""
-
-    def __post_init__(self) -> None:
-        content = {csvfiles.MEDIA_TYPE: OpenAPIMediaType(schema=Schema(type=OpenAPIType.STRING))}
-        self.request_body = RequestBody(required=True, content=content)
-
-
-@post(
-    "/imports/confirmations",
-    opt=OPERATOR,
-    operation_id="importConfirmations",
-    operation_class=_ImportOperation,
-    request_max_body_size=MAX_BYTES,
-    status_code=200,
-    responses=problems("UNSUPPORTED_MEDIA_TYPE", "BODY_TOO_LARGE", "INVALID_PARAMETER"),
-)
-async def add_confirmations(
-    request: Request[Any, Any, Any],
-    connection: Annotated[
-        str,
-        QueryParameter(max_length=40, pattern=r"^con_[0-9a-z]{26}$(?!\n)", description="Whose orders, by our id."),
-    ],
-    dry_run: Annotated[bool, QueryParameter(description="Report what would happen and write nothing.")],
-    runtime: NamedDependency[Runtime],
-    all_or_nothing: Annotated[bool, QueryParameter(description="Write only if no row is bad.")] = False,
-) -> ConfirmationReport:
-    """Import what the marketplace shows, from a CSV file with order_id, line_id, event, time and reason. Again it changes nothing."""
-    if request.content_type[0] != csvfiles.MEDIA_TYPE:
-        raise Refusal("UNSUPPORTED_MEDIA_TYPE", "the body must be text/csv")
-    with tempfile.SpooledTemporaryFile(max_size=IN_MEMORY) as file:
-        async for chunk in request.stream():
-            file.write(chunk)
-        return await import_confirmations(
-            runtime, file, connection, by=request.user.name, dry_run=dry_run, all_or_nothing=all_or_nothing
-        )
-
-
 ROUTES: Final = (
     list_cases,
     get_case,
@@ -258,5 +210,4 @@ ROUTES: Final = (
     confirm_case_event,
     get_buyer_code,
     bulk,
-    add_confirmations,
 )

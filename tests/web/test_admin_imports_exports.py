@@ -7,7 +7,7 @@ import pytest
 
 from licensesvc.services.csvfiles import BOM
 from licensesvc.services.import_rows import MAX_BYTES
-from licensesvc.web.admin import files
+from licensesvc.web.admin import exports
 from tests.support_web import Site, make_catalog, make_order
 
 CSV = {"content-type": "text/csv; charset=utf-8"}
@@ -94,7 +94,7 @@ async def test_a_file_that_is_too_large_is_refused_announced_or_not(site: Site):
 
 
 async def test_exports_show_every_record_over_several_pages(site: Site, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(files, "PAGE", 2)
+    monkeypatch.setattr(exports, "PAGE", 2)
     catalog = await make_catalog(site)
     for number in range(5):
         await make_order(site, catalog, f"CS{number}", amount=number + 1)

@@ -1,39 +1,28 @@
-"""`/imports` and `/exports/…`: orders from a CSV file, and lists as CSV files that spreadsheets open safely."""
+"""`/exports/…`: lists as CSV files that spreadsheets open safely."""
 
-import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
-from litestar import Request, get, post
+from litestar import get
 from litestar.di import NamedDependency
-from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody, Schema
-from litestar.openapi.spec.enums import OpenAPIType
-from litestar.params import QueryParameter
 from litestar.response import Stream
 
 from licensesvc.domain.instants import rfc3339
 from licensesvc.services import csvfiles
-from licensesvc.services.import_orders import import_orders
-from licensesvc.services.import_rows import MAX_BYTES, ImportReport
-from licensesvc.services.import_transactions import import_transactions
 from licensesvc.services.runtime import Runtime
 from licensesvc.storage import licenses, money, orders, supervision
 from licensesvc.storage.port import Database, Tx
 from licensesvc.storage.where import EVERYTHING
-from licensesvc.web.admin.access import OPERATOR, READER
+from licensesvc.web.admin.access import READER
 from licensesvc.web.admin.case_views import CaseView, case_views
 from licensesvc.web.admin.licenses import LicenseView, license_views
 from licensesvc.web.admin.orders import OrderDetail, order_details
 from licensesvc.web.admin.settlement import LineView, MonthOrNone, line_view
-from licensesvc.web.problems import Refusal, problems
+from licensesvc.web.problems import problems
 
 PAGE: Final = 500
 """Records read at once."""
-IN_MEMORY: Final = 1024 * 1024
-"""Bytes of an uploaded file that are kept in memory; the rest waits in a nameless file."""
-
 _ORDER_COLUMNS: Final = (
     "id", "connection", "order_id", "order_type", "source", "buyer", "order_time", "received_at", "line_id", "product",
     "instance_id", "amount", "period_unit", "period_count", "charging_mode", "license", "case",
@@ -41,75 +30,6 @@ _ORDER_COLUMNS: Final = (
 
 Rows: TypeAlias = Sequence[tuple[int, list[Sequence[object]]]]
 """Records with their internal id, each as the rows that show it."""
-
-
-@dataclass
-class _ImportOperation(Operation):
-    """The framework does not describe raw bodies."""
-
-    def __post_init__(self) -> None:
-        content = {csvfiles.MEDIA_TYPE: OpenAPIMediaType(schema=Schema(type=OpenAPIType.STRING))}
-        self.request_body = RequestBody(required=True, content=content)
-
-
-@post(
-    "/imports",
-    opt=OPERATOR,
-    operation_id="importOrders",
-    operation_class=_ImportOperation,
-    request_max_body_size=MAX_BYTES,
-    status_code=200,
-    responses=problems("UNSUPPORTED_MEDIA_TYPE", "BODY_TOO_LARGE", "INVALID_PARAMETER"),
-)
-async def add_orders(
-    request: Request[Any, Any, Any],
-    connection: Annotated[
-        str,
-        QueryParameter(max_length=40, pattern=r"^con_[0-9a-z]{26}$(?!\n)", description="Whose orders, by our id."),
-    ],
-    dry_run: Annotated[bool, QueryParameter(description="Report what would happen and write nothing.")],
-    runtime: NamedDependency[Runtime],
-    all_or_nothing: Annotated[bool, QueryParameter(description="Write only if no row is bad.")] = False,
-) -> ImportReport:
-    """Import orders, with codes that were made elsewhere, from a CSV file in UTF-8 or GB18030. The same file again changes nothing."""
-    if request.content_type[0] != csvfiles.MEDIA_TYPE:
-        raise Refusal("UNSUPPORTED_MEDIA_TYPE", "the body must be text/csv")
-    with tempfile.SpooledTemporaryFile(max_size=IN_MEMORY) as file:
-        async for chunk in request.stream():
-            file.write(chunk)
-        return await import_orders(
-            runtime, file, connection, by=request.user.name, dry_run=dry_run, all_or_nothing=all_or_nothing
-        )
-
-
-@post(
-    "/imports/transactions",
-    opt=OPERATOR,
-    operation_id="importTransactions",
-    operation_class=_ImportOperation,
-    request_max_body_size=MAX_BYTES,
-    status_code=200,
-    responses=problems("UNSUPPORTED_MEDIA_TYPE", "BODY_TOO_LARGE", "INVALID_PARAMETER"),
-)
-async def add_transactions(
-    request: Request[Any, Any, Any],
-    connection: Annotated[
-        str,
-        QueryParameter(max_length=40, pattern=r"^con_[0-9a-z]{26}$(?!\n)", description="Whose list, by our id."),
-    ],
-    dry_run: Annotated[bool, QueryParameter(description="Report what would happen and write nothing.")],
-    runtime: NamedDependency[Runtime],
-    all_or_nothing: Annotated[bool, QueryParameter(description="Write only if no row is bad.")] = False,
-) -> ImportReport:
-    """Import the marketplace's transaction list: prices, payments, refunds. The same file again changes nothing."""
-    if request.content_type[0] != csvfiles.MEDIA_TYPE:
-        raise Refusal("UNSUPPORTED_MEDIA_TYPE", "the body must be text/csv")
-    with tempfile.SpooledTemporaryFile(max_size=IN_MEMORY) as file:
-        async for chunk in request.stream():
-            file.write(chunk)
-        return await import_transactions(
-            runtime, file, connection, by=request.user.name, dry_run=dry_run, all_or_nothing=all_or_nothing
-        )
 
 
 @get(
@@ -208,4 +128,4 @@ async def _pages(
         page = await db.read(lambda tx, after=after: fetch(tx, after))  # type: ignore[misc]
 
 
-ROUTES: Final = (add_orders, add_transactions, export_licenses, export_orders, export_cases, export_settlement)
+ROUTES: Final = (export_licenses, export_orders, export_cases, export_settlement)
