@@ -8,6 +8,7 @@ import click
 
 from licensesvc import __version__
 from licensesvc.cli.administration import admin, credential, keys
+from licensesvc.cli.buyer_links import link
 from licensesvc.cli.cases import case
 from licensesvc.cli.demonstration import demo
 from licensesvc.cli.doctor import doctor
@@ -81,6 +82,7 @@ for command in (
 
 for command in (check, *SANDBOX_COMMANDS):
     sandbox.add_command(command)
+case.add_command(link)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
