@@ -55,7 +55,9 @@ def list_links(case_id: str, data_dir: str | None, *, as_json: bool) -> None:
         from licensesvc.cli.admin_client import open_admin
 
         async with open_admin(settings_of(data_dir=data_dir)) as client:
-            items: list[dict[str, Any]] = (await client.get(f"/supervision-cases/{_name(case_id)}/buyer-links"))["items"]
+            items: list[dict[str, Any]] = (await client.get(f"/supervision-cases/{_name(case_id)}/buyer-links"))[
+                "items"
+            ]
             return items
 
     rows = asyncio.run(listed())
