@@ -106,6 +106,9 @@ LINKED = Elsewhere("needs a case", "tests/e2e/test_cli_cases.py::test_links_are_
 MAILED = Elsewhere(
     "needs a case with a buyer's address", "tests/e2e/test_cli_cases.py::test_a_link_is_mailed_and_not_shown"
 )
+TOLD = Elsewhere(
+    "needs a receiver", "tests/e2e/test_cli_webhooks.py::test_an_endpoint_is_made_stopped_started_and_told_again"
+)
 COMPARED = Elsewhere("needs an order that differs", "tests/e2e/test_cli_messages.py::test_orders_are_compared_at_once")
 
 TABLE: Mapping[str, Runs | Named | Elsewhere] = {
@@ -223,6 +226,16 @@ TABLE: Mapping[str, Runs | Named | Elsewhere] = {
     ),
     **dict.fromkeys(
         ("licensesvc case link make CASE_ID --mail", "licensesvc case link make CASE_ID --mail --language en"), MAILED
+    ),
+    "licensesvc webhook list": Runs(),
+    **dict.fromkeys(
+        (
+            'licensesvc webhook create URL --event "license.*"',
+            "licensesvc webhook disable ENDPOINT",
+            "licensesvc webhook enable ENDPOINT",
+            "licensesvc webhook replay ENDPOINT --since 2026-11-25T00:00:00Z",
+        ),
+        TOLD,
     ),
     # Backups and keys
     "licensesvc backup-key backup-identity.txt": Runs("age1"),

@@ -24,6 +24,7 @@ from licensesvc.cli.sandbox_check import check
 from licensesvc.cli.sandbox_control import COMMANDS as SANDBOX_COMMANDS
 from licensesvc.cli.setup import init, migrate
 from licensesvc.cli.vaulting import vault
+from licensesvc.cli.webhooks import webhook
 
 
 class _Program(click.Group):
@@ -67,6 +68,7 @@ for command in (
     outbox,
     reconcile,
     case,
+    webhook,
     audit,
     doctor,
     backup,
