@@ -16,6 +16,7 @@ from licensesvc.cli.errors import INTERRUPTED, failure_of
 from licensesvc.cli.files import export, import_orders
 from licensesvc.cli.inspection import audit, check_config, code
 from licensesvc.cli.licenses import license_
+from licensesvc.cli.many_cases import confirm_many, record_many
 from licensesvc.cli.messages import message, outbox, reconcile
 from licensesvc.cli.privacy import buyer, prune
 from licensesvc.cli.recovery import backup, backup_key, restore
@@ -84,7 +85,8 @@ for command in (
 
 for command in (check, *SANDBOX_COMMANDS):
     sandbox.add_command(command)
-case.add_command(link)
+for command in (link, record_many, confirm_many):
+    case.add_command(command)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
