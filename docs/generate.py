@@ -52,9 +52,16 @@ def supervision() -> str:
                 parts.append(f"| `{refund}` | `{event}` | {', '.join(sorted(cell.actors))} | `{cell.refund}` |\n")
     parts.append("\n## Deadlines and reminders\n\n| due | when | broken promise |\n|---|---|---|\n")
     parts += [f"| `{rule.kind}` | {rule.text} | {'yes' if rule.hard else 'no'} |\n" for rule in RULES]
-    return "".join(parts)
+    return "".join([*parts, _MANY])
 
 
+_MANY = (
+    "\n## Many cases at once\n\n`POST /admin/v1/supervision-cases/bulk` records or confirms one event in up to 100 cases, each in a transaction of"
+    " its own: every case has a result (its node, or the code and text of what refused it), one that refuses keeps no other back, and `done` and"
+    " `refused` count them. Who shows progress sends part after part, say 20 cases, and adds the counts up; a part that takes longer than 15 s ends"
+    " early and names in `left` the cases to send again. `licensesvc case record-many` and `licensesvc case confirm-many` do that with a progress"
+    " bar, for cases that are named or that filters find, as in `licensesvc case confirm-many completed --node ACCEPTED`.\n"
+)
 _SUPERVISION = (
     "A case stands at a node; an appeal freezes it there, a refund that is asked for makes it wait. Events that happen on the marketplace's"
     f" pages ({', '.join(f'`{event}`' for event in sorted(SEEN_THERE))}) are *done here* until the marketplace is known to show them"

@@ -197,7 +197,7 @@ def create_app(
     watch.count_refusals(client.refusals)
     desk = RelayDesk(rt, RelayCalls(rt, client), limiter)
     outbound = OutboundClient(Policy(allowed=settings.reachable_networks))
-    worker = OutboxWorker(rt, client, _mailer(settings), outbound)
+    worker = OutboxWorker(rt, client, _mailer(settings), outbound, settings.public_url)
     resealer = VaultResealer(rt, settings.vault_keys_file)
     restarter = Restarter(rt, client, worker.wake)
     reconciler = Reconciler(rt, client, plan_of(settings))

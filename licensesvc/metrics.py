@@ -113,6 +113,11 @@ class Metrics:
             "Age of the oldest of them, 0 when there is none.",
             registry=registry,
         )
+        self.findings = Gauge(
+            "licensesvc_reconciliation_findings",
+            "Differences between our orders and the marketplace's that nobody has settled.",
+            registry=registry,
+        )
         self.ready = Gauge("licensesvc_ready", "1 when `/readyz` would answer 200, else 0.", registry=registry)
         self.disk_free = Gauge(
             "licensesvc_disk_free_bytes", "Free bytes on the file system of the data directory.", registry=registry

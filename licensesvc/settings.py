@@ -69,7 +69,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     limit_unknown_codes: Count = 60
     """Unknown license codes a minute for one credential and client address, or one address of the native API."""
     limit_bad_tokens: Count = 20
-    """Wrong admin tokens a minute for one client address."""
+    """Wrong admin tokens a minute for one client address; as many buyer's links that open nothing, and delivery packs that are none."""
     limit_seats_given_back: Count = 1_000
     """Seats of one license that may be given back an hour; twice its seats if that is more."""
     outbound_networks: str = ""

@@ -102,6 +102,13 @@ OPERATED = Elsewhere(
 RETRIED = Elsewhere(
     "needs work that was given up", "tests/e2e/test_cli_messages.py::test_given_up_work_is_listed_and_tried_again"
 )
+LINKED = Elsewhere("needs a case", "tests/e2e/test_cli_cases.py::test_links_are_made_listed_and_revoked")
+MAILED = Elsewhere(
+    "needs a case with a buyer's address", "tests/e2e/test_cli_cases.py::test_a_link_is_mailed_and_not_shown"
+)
+TOLD = Elsewhere(
+    "needs a receiver", "tests/e2e/test_cli_webhooks.py::test_an_endpoint_is_made_stopped_started_and_told_again"
+)
 COMPARED = Elsewhere("needs an order that differs", "tests/e2e/test_cli_messages.py::test_orders_are_compared_at_once")
 
 TABLE: Mapping[str, Runs | Named | Elsewhere] = {
@@ -209,6 +216,27 @@ TABLE: Mapping[str, Runs | Named | Elsewhere] = {
     'licensesvc reconcile --dismiss FINDING_ID --reason "quantity agreed with the buyer"': COMPARED,
     'licensesvc reconcile --repair FINDING_ID --reason "…"': COMPARED,
     'licensesvc reconcile --dismiss FINDING_ID --reason "…"': COMPARED,
+    **dict.fromkeys(
+        (
+            "licensesvc case link make CASE_ID --days 30",
+            "licensesvc case link list CASE_ID",
+            "licensesvc case link revoke LINK_ID",
+        ),
+        LINKED,
+    ),
+    **dict.fromkeys(
+        ("licensesvc case link make CASE_ID --mail", "licensesvc case link make CASE_ID --mail --language en"), MAILED
+    ),
+    "licensesvc webhook list": Runs(),
+    **dict.fromkeys(
+        (
+            'licensesvc webhook create URL --event "license.*"',
+            "licensesvc webhook disable ENDPOINT",
+            "licensesvc webhook enable ENDPOINT",
+            "licensesvc webhook replay ENDPOINT --since 2026-11-25T00:00:00Z",
+        ),
+        TOLD,
+    ),
     # Backups and keys
     "licensesvc backup-key backup-identity.txt": Runs("age1"),
     "licensesvc backup": Named(TO_BACKUP),

@@ -53,6 +53,10 @@ class AdminClient:
         """Make or do something."""
         return await self._call("POST", path, json=body)
 
+    async def delete(self, path: str) -> None:
+        """End something; nothing is answered."""
+        await self._request("DELETE", path)
+
     async def change(self, path: str, verb: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Do something with a record as it stands now."""
         record = await self.get(path)
@@ -77,6 +81,10 @@ class AdminClient:
         return await self._call("POST", path, params=parameters, content=content, headers=headers)
 
     async def _call(self, method: str, path: str, **request: Any) -> dict[str, Any]:
+        answer: dict[str, Any] = (await self._request(method, path, **request)).json()
+        return answer
+
+    async def _request(self, method: str, path: str, **request: Any) -> httpx2.Response:
         try:
             response = await self._http.request(method, f"/admin/v1{path}", **request)
         except httpx2.TransportError as error:
@@ -85,8 +93,7 @@ class AdminClient:
             ) from None
         if response.is_error:
             raise AdminRefused(_reason(response.json()))
-        answer: dict[str, Any] = response.json()
-        return answer
+        return response
 
 
 @asynccontextmanager

@@ -1,6 +1,7 @@
 """Commands about supervision cases: find, show, record what happened, confirm what the marketplace shows."""
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +16,24 @@ _SHOWN: Final = (
     "unconfirmed_since", "accepted_at", "acceptance_confirmed_at", "completed_at", "settlement_month",
 )  # fmt: skip
 
+_FILTERS: Final[tuple[Callable[[Any], Any], ...]] = (
+    click.option("--order-id", metavar="ID", help="The marketplace's order id."),
+    click.option("--node", metavar="NODE", help="DELIVERING, PROVING, BUYER_CONFIRMING, …."),
+    click.option("--waits-for", metavar="ACTOR", help="Whose turn it is: seller, buyer, software, marketplace."),
+    click.option("--overdue", is_flag=True, help="Only cases with a broken promise."),
+    click.option("--unconfirmed", is_flag=True, help="Only cases with something done here and not confirmed there."),
+    click.option("--frozen", is_flag=True, help="Only cases that an appeal freezes."),
+    click.option("--settlement-month", metavar="MONTH", help="Only cases billed then, e.g. 2027-01."),
+)
+
 case_argument = click.argument("case_id", metavar="CASE")
+
+
+def filters(command: Any) -> Any:
+    """The options by which cases are found."""
+    for option in reversed(_FILTERS):
+        command = option(command)
+    return command
 
 
 @click.group("case")
@@ -25,17 +43,11 @@ def case() -> None:
 
 @case.command("list")
 @data_dir_option
-@click.option("--order-id", metavar="ID", help="The marketplace's order id.")
-@click.option("--node", metavar="NODE", help="DELIVERING, PROVING, BUYER_CONFIRMING, ….")
-@click.option("--waits-for", metavar="ACTOR", help="Whose turn it is: seller, buyer, software, marketplace.")
-@click.option("--overdue", is_flag=True, help="Only cases with a broken promise.")
-@click.option("--unconfirmed", is_flag=True, help="Only cases with something done here and not confirmed there.")
-@click.option("--frozen", is_flag=True, help="Only cases that an appeal freezes.")
-@click.option("--settlement-month", metavar="MONTH", help="Only cases billed then, e.g. 2027-01.")
+@filters
 @json_option
-def list_cases(data_dir: str | None, *, as_json: bool, **filters: str | bool | None) -> None:
+def list_cases(data_dir: str | None, *, as_json: bool, **found: str | bool | None) -> None:
     """List cases of which all that is given is true."""
-    given = {name: "true" if value is True else str(value) for name, value in filters.items() if value}
+    given = {name: "true" if value is True else str(value) for name, value in found.items() if value}
 
     async def listed() -> list[dict[str, Any]]:
         from licensesvc.cli.admin_client import open_admin

@@ -161,7 +161,7 @@ def outbox() -> None:
 @outbox.command("list")
 @data_dir_option
 @click.option("--state", type=click.Choice(["waiting", "done", "given_up"]), help="What became of it (default: all).")
-@click.option("--kind", metavar="KIND", help="order_query, mail_code, ….")
+@click.option("--kind", metavar="KIND", help="order_query, mail_code, mail_buyer_link, ….")
 @json_option
 def list_outbox(data_dir: str | None, *, as_json: bool, **filters: str | None) -> None:
     """List background work, the oldest first."""

@@ -8,6 +8,7 @@ import click
 
 from licensesvc import __version__
 from licensesvc.cli.administration import admin, credential, keys
+from licensesvc.cli.buyer_links import link
 from licensesvc.cli.cases import case
 from licensesvc.cli.demonstration import demo
 from licensesvc.cli.doctor import doctor
@@ -15,6 +16,7 @@ from licensesvc.cli.errors import INTERRUPTED, failure_of
 from licensesvc.cli.files import export, import_orders
 from licensesvc.cli.inspection import audit, check_config, code
 from licensesvc.cli.licenses import license_
+from licensesvc.cli.many_cases import confirm_many, record_many
 from licensesvc.cli.messages import message, outbox, reconcile
 from licensesvc.cli.privacy import buyer, prune
 from licensesvc.cli.recovery import backup, backup_key, restore
@@ -23,6 +25,7 @@ from licensesvc.cli.sandbox_check import check
 from licensesvc.cli.sandbox_control import COMMANDS as SANDBOX_COMMANDS
 from licensesvc.cli.setup import init, migrate
 from licensesvc.cli.vaulting import vault
+from licensesvc.cli.webhooks import webhook
 
 
 class _Program(click.Group):
@@ -66,6 +69,7 @@ for command in (
     outbox,
     reconcile,
     case,
+    webhook,
     audit,
     doctor,
     backup,
@@ -81,6 +85,8 @@ for command in (
 
 for command in (check, *SANDBOX_COMMANDS):
     sandbox.add_command(command)
+for command in (link, record_many, confirm_many):
+    case.add_command(command)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

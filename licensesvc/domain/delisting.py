@@ -116,7 +116,7 @@ PROBE_DAYS: Final = 14
 
 
 class FailingCall(msgspec.Struct, frozen=True, kw_only=True):
-    """A live call of the marketplace, by activity and order, that was answered with something but success.
+    """A live call of the marketplace, by activity and order, that was answered with something but success; by license where it names no order.
 
     `attempts` counts failures since the last success, `failing_since` is the first of them; `first_failure` and `first_success` are the
     first of all, successes as the marketplace saw them. `learned`: the order is known to us, from whatever source.
@@ -129,6 +129,7 @@ class FailingCall(msgspec.Struct, frozen=True, kw_only=True):
     first_failure: Instant
     first_success: Instant | None
     learned: bool
+    license: str | None = None
 
     @property
     def gives_up_at(self) -> Instant:
@@ -146,6 +147,7 @@ class OpenCall(msgspec.Struct, frozen=True, kw_only=True):
     failing_since: Instant
     closes_at: Instant
     used_percent: int
+    license: str | None = None
 
 
 class ProbeDay(msgspec.Struct, frozen=True, kw_only=True):
@@ -235,6 +237,7 @@ def open_calls(calls: Iterable[FailingCall], now: Instant) -> list[OpenCall]:
             OpenCall(
                 activity=call.activity,
                 order_id=call.order_id,
+                license=call.license,
                 attempts=call.attempts,
                 attempts_documented=tries,
                 failing_since=call.failing_since,
@@ -242,7 +245,10 @@ def open_calls(calls: Iterable[FailingCall], now: Instant) -> list[OpenCall]:
                 used_percent=_used(now - call.failing_since, schedule.window, call.attempts, tries),
             )
         )
-    return sorted(found, key=lambda call: (-call.used_percent, call.closes_at, call.activity, call.order_id or ""))
+    return sorted(
+        found,
+        key=lambda call: (-call.used_percent, call.closes_at, call.activity, call.order_id or "", call.license or ""),
+    )
 
 
 def _used(elapsed: int, window: int, attempts: int, tries: int | None) -> int:

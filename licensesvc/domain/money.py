@@ -4,7 +4,7 @@ In: amounts as whole hundredths of a currency, and the rules over them. Out: in 
 """
 
 from enum import StrEnum
-from typing import Final
+from typing import Annotated, Final, TypeAlias
 
 import msgspec
 
@@ -12,6 +12,8 @@ from licensesvc.domain.errors import InvalidParameter
 
 MAX_AMOUNT: Final = 10**15
 """Hundredths of a currency."""
+Amount: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=MAX_AMOUNT, description="hundredths of the currency")]
+"""Money that changes hands."""
 
 
 class SalesModel(StrEnum):

@@ -158,7 +158,7 @@ NOT_SENT: Final = frozenset(
         *("outbox", "policy", "product", "token", "vault"),
         *("license.code_mail_queued", "license.code_shown", "license.document_prepared"),
         *("license.freeze_not_applied", "license.refresh_not_applied", "alert.acknowledged"),
-        *("supervision.buyer_code_shown", "supervision.link_made", "supervision.link_revoked"),
+        *("supervision.buyer_code_shown", "supervision.link_made", "supervision.link_mailed", "supervision.link_revoked"),
         *("webhook_endpoint.created", "webhook_endpoint.changed", "webhook_endpoint.deleted", "webhook_endpoint.secret_rotated"),
         *("webhook_endpoint.tested", "webhook_endpoint.replayed", "webhook_delivery.replayed"),
     }

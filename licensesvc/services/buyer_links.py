@@ -38,24 +38,43 @@ async def create_buyer_link(
     tx: Tx, rt: Runtime, case_id: str, command: CreateBuyerLink, *, by: str
 ) -> tuple[BuyerLink, str]:
     """Make a link; return it with its token, which is not stored. Raises NotFound, InvalidParameter when too many live."""
-    case = await locked(tx, case_id)
+    return await new_link(tx, rt, await locked(tx, case_id), command.days, by=by)
+
+
+async def new_link(
+    tx: Tx, rt: Runtime, case: StoredCase, days: int, *, by: str, mail: str | None = None
+) -> tuple[BuyerLink, str]:
+    """Make a link to a case that is locked; for a `mail` (its language) the token is kept, sealed, until that is sent.
+
+    Raises InvalidParameter when too many live.
+    """
     now = rt.clock()
     known = await buyer_links.of_case(tx, case.id)
     if sum(link.live(now) for link in known) >= MAX_LIVE or len(known) >= MAX_LINKS:
         raise InvalidParameter(f"a case has at most {MAX_LIVE} live links, {MAX_LINKS} in all: revoke one")
     token = new_token(PREFIX, rt.entropy)
+    public_id = rt.new_id(ids.BUYER_LINK, now)
     link = BuyerLink(
-        public_id=rt.new_id(ids.BUYER_LINK, now),
+        public_id=public_id,
         case_id=case.id,
         token_hash=token_hash(token),
         created_at=now,
         created_by=by,
-        expires_at=now + command.days * DAY,
+        expires_at=now + days * DAY,
+        sealed_token=None if mail is None else rt.vault.seal(token.encode(), token_context(public_id)),
     )
     await buyer_links.insert(tx, link)
     detail: dict[str, str | int | None] = {"link": link.public_id, "expires_at": link.expires_at}
-    await audit.append(tx, [AuditEvent(at=now, actor=by, kind="supervision.link_made", subject=case_id, detail=detail)])
+    if mail is not None:
+        detail["mail"] = mail
+    event = AuditEvent(at=now, actor=by, kind="supervision.link_made", subject=case.public_id, detail=detail)
+    await audit.append(tx, [event])
     return link, token
+
+
+def token_context(public_id: str) -> str:
+    """What the vault binds the token of a link whose mail waits to."""
+    return f"buyer_link:{public_id}:token"
 
 
 async def revoke_buyer_link(tx: Tx, rt: Runtime, link_id: str, *, by: str) -> None:

@@ -18,9 +18,8 @@ from licensesvc.services.change_license import Target, WithReason, note, seen
 from licensesvc.services.issue_license import open_code
 from licensesvc.services.mailer import Mail, MailDelayed, Mailer, Undeliverable
 from licensesvc.services.runtime import Runtime
-from licensesvc.storage import catalog, connections, licenses, orders, outbox
+from licensesvc.storage import buyers, catalog, connections, licenses, orders, outbox
 from licensesvc.storage.licenses import LoadedLicense
-from licensesvc.storage.orders import Buyer
 from licensesvc.storage.outbox import OutboxItem
 from licensesvc.storage.port import Tx
 
@@ -56,11 +55,11 @@ async def queue_code(tx: Tx, rt: Runtime, target: Target, language: Language | N
     """Queue the mail; one that waits already is not queued twice. Raises as change_license.py does, and NoMailAddress."""
     loaded = await seen(tx, target)
     changes.require_in_force(loaded.view)
-    _address(await orders.buyer_of_line(tx, loaded.line_ref))
+    await address_of(tx, loaded.line_ref)
     if await outbox.is_waiting(tx, kind=OUTBOX_KIND, subject=target.license_id):
         return loaded
     connection = (await connections.by_id(tx, loaded.view.connection_id)).connection
-    mail = CodeMail(license=target.license_id, language=language or _language(connection))
+    mail = CodeMail(license=target.license_id, language=language or site_language(connection))
     payload = msgspec.json.encode(mail).decode()
     await outbox.add(tx, kind=OUTBOX_KIND, subject=target.license_id, payload=payload, now=rt.clock())
     await note(tx, rt, target, "license.code_mail_queued", {"language": mail.language})
@@ -81,7 +80,7 @@ async def _mail(tx: Tx, rt: Runtime, wanted: CodeMail, item: OutboxItem) -> Mail
     buyer = await orders.buyer_of_line(tx, loaded.line_ref)
     try:
         changes.require_in_force(loaded.view)
-        address = _address(buyer)
+        address = await address_of(tx, loaded.line_ref)
     except DomainError as error:
         raise Undeliverable(error.message) from None
     product = await catalog.product_by_id(tx, loaded.view.product_id)
@@ -106,12 +105,17 @@ def compose(language: Language, *, name: str, product: str, order: str, code: st
     return subject, text
 
 
-def _language(connection: Connection) -> Language:
+def site_language(connection: Connection) -> Language:
+    """The language of a mail for which nobody chose one."""
     return Language.CHINESE if connection.site is Site.CN else Language.ENGLISH
 
 
-def _address(buyer: Buyer | None) -> str:
+async def address_of(tx: Tx, line_ref: int) -> str:
+    """Where the buyer of an order line gets mail, as of now. Raises NoMailAddress, also once the buyer was erased."""
+    buyer = await orders.buyer_of_line(tx, line_ref)
     if buyer is None or buyer.email is None:
+        if await buyers.line_is_erased(tx, line_ref):
+            raise NoMailAddress("the buyer was erased, so no mail can be sent")
         raise NoMailAddress
     if not MAIL_ADDRESS.fullmatch(buyer.email):
         raise NoMailAddress("what is known as the buyer's mail address is none that mail can be sent to")

@@ -1,10 +1,10 @@
-"""Figures that the database knows: licenses by state, the backlogs of outbox and webhooks."""
+"""Figures that the database knows: licenses by state, the backlogs of outbox and webhooks, open findings."""
 
 import msgspec
 
 from licensesvc.domain.instants import SECOND, Instant
 from licensesvc.services.runtime import Runtime
-from licensesvc.storage import licenses, outbox, webhook_deliveries
+from licensesvc.storage import licenses, outbox, reconciliation, webhook_deliveries
 from licensesvc.storage.port import Tx
 
 
@@ -17,6 +17,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     outbox_age_seconds: float
     webhooks_open: int
     webhooks_age_seconds: float
+    findings_open: int
 
 
 async def measure(rt: Runtime) -> Figures:
@@ -35,6 +36,7 @@ async def _measure(tx: Tx, rt: Runtime) -> Figures:
         outbox_age_seconds=_age_seconds(rt, backlog.oldest_at),
         webhooks_open=webhooks.waiting,
         webhooks_age_seconds=_age_seconds(rt, webhooks.oldest_at),
+        findings_open=await reconciliation.count_all_open(tx),
     )
 
 

@@ -13,7 +13,7 @@ from licensesvc.marketplace.huawei.breaker import BreakerOpen
 from licensesvc.marketplace.huawei.client import MarketplaceClient, MarketplaceUnreachable
 from licensesvc.marketplace.huawei.orders import MalformedAnswer, MarketplaceRefusal
 from licensesvc.outbound.client import OutboundClient
-from licensesvc.services import mail_code, raise_alerts, relay_usage
+from licensesvc.services import mail_code, mail_link, raise_alerts, relay_usage
 from licensesvc.services.mailer import MailDelayed, Mailer, Undeliverable
 from licensesvc.services.marketplace_account import CannotAsk
 from licensesvc.services.notify_order import OUTBOX_KIND
@@ -48,6 +48,7 @@ _EXPECTED: Final = (
 )
 _SCHEDULES: Final = {
     mail_code.OUTBOX_KIND: retry.MAIL,
+    mail_link.OUTBOX_KIND: retry.MAIL,
     relay_usage.OUTBOX_KIND: retry.RELAY_USAGE,
     raise_alerts.OUTBOX_KIND: retry.ALERT,
 }
@@ -63,6 +64,7 @@ class OutboxWorker:
         client: MarketplaceClient,
         mailer: Mailer | None = None,
         outbound: OutboundClient | None = None,
+        public_url: str = "",
     ) -> None:
         self._rt = rt
         reporter = relay_usage.UsageReporter(rt, client)
@@ -70,6 +72,7 @@ class OutboxWorker:
         self._handlers: dict[str, Callable[[OutboxItem], Awaitable[None]]] = {
             OUTBOX_KIND: lambda item: query_order(rt, client, decode_query(item.payload), restart_of=item.restart_of),
             mail_code.OUTBOX_KIND: lambda item: mail_code.send_code(rt, mailer, item),
+            mail_link.OUTBOX_KIND: lambda item: mail_link.send_link(rt, mailer, public_url, item),
             relay_usage.OUTBOX_KIND: lambda item: reporter.report(item.subject),
             raise_alerts.OUTBOX_KIND: lambda item: send_alert(rt, channels, item),
         }

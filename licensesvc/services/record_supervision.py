@@ -12,7 +12,7 @@ from licensesvc.domain.acceptance import AcceptanceStandard, FormField, missing
 from licensesvc.domain.audit import AuditEvent
 from licensesvc.domain.errors import InvalidParameter, NotFound, ProofMissing
 from licensesvc.domain.instants import parse_rfc3339
-from licensesvc.domain.money import MAX_AMOUNT
+from licensesvc.domain.money import Amount
 from licensesvc.domain.supervision import Actor, Event, Source
 from licensesvc.domain.supervision_case import Facts, grounds, possible
 from licensesvc.domain.supervision_flows import FLOWS
@@ -27,7 +27,6 @@ MAX_BUYER_CODE: Final = 5_120
 
 Reason: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=1_000, pattern=r"\S")]
 Time: TypeAlias = Annotated[str, msgspec.Meta(max_length=40, examples=["2026-11-23T16:00:00.000Z"])]
-Amount: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=MAX_AMOUNT, description="hundredths of the currency")]
 ResourceOrder: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"^[!-~]+$(?!\n)")]
 
 

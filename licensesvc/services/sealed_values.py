@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from licensesvc.services.authenticate_software import secret_context
+from licensesvc.services.buyer_links import token_context
 from licensesvc.services.idempotency import answer_context
 from licensesvc.services.interface_messages import request_context
 from licensesvc.services.issue_license import code_context
@@ -26,6 +27,7 @@ _CONTEXTS: Final[Mapping[tuple[str, str], Callable[[str], str]]] = {
     ("alert_channels", "secret"): channel_secret_context,
     ("supervision_cases", "buyer_code"): buyer_code_context,
     ("webhook_secrets", "sealed"): webhook_secret_context,
+    ("buyer_links", "sealed_token"): token_context,
     ("license_codes", "sealed"): code_context,
     ("idempotency_keys", "response"): answer_context,
     ("relay_usage", "client"): client_context,

@@ -8,7 +8,7 @@ from licensesvc.domain import ids
 from licensesvc.domain.audit import AuditEvent
 from licensesvc.domain.errors import NotFound, OrderConflict
 from licensesvc.domain.instants import Instant, parse_rfc3339
-from licensesvc.domain.money import MAX_AMOUNT, SalesModel, TransactionKind, check_price, check_transaction
+from licensesvc.domain.money import MAX_AMOUNT, Amount, SalesModel, TransactionKind, check_price, check_transaction
 from licensesvc.services.change_license import Reason, WithReason
 from licensesvc.services.runtime import Runtime
 from licensesvc.storage import audit, money
@@ -17,7 +17,6 @@ from licensesvc.storage.port import Tx
 
 OPERATOR: Final = "operator"
 
-Amount: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=MAX_AMOUNT, description="hundredths of the currency")]
 Price: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=MAX_AMOUNT, description="hundredths of the currency")]
 Currency: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[A-Z]{3}$(?!\n)", examples=["CNY"])]
 Reference: TypeAlias = Annotated[

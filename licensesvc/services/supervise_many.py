@@ -1,5 +1,6 @@
 """The same for many cases at once, each in a transaction of its own and with a result of its own."""
 
+import asyncio
 from typing import Annotated, Final
 
 import msgspec
@@ -13,6 +14,8 @@ from licensesvc.storage.port import Tx
 
 MAX_CASES: Final = 100
 """Cases of one request."""
+BULK_S: Final = 15.0
+"""Seconds after which a request begins with no further case: its caller waits no longer than 30 s."""
 
 
 class SuperviseMany(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -37,11 +40,12 @@ class CaseResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ManyResults(msgspec.Struct, frozen=True, kw_only=True):
-    """One result for each case, in the order of the request."""
+    """One result for each case, in the order of the request; `left` are those for another request, because the time of this one was over."""
 
     done: int
     refused: int
     results: list[CaseResult]
+    left: list[str] = []
 
 
 async def supervise_many(rt: Runtime, command: SuperviseMany, *, by: str) -> ManyResults:
@@ -53,9 +57,16 @@ async def supervise_many(rt: Runtime, command: SuperviseMany, *, by: str) -> Man
         raise InvalidParameter("give either confirm or record")
     if len(set(command.cases)) < len(command.cases):
         raise InvalidParameter("a case is named twice")
-    results = [await _one(rt, case_id, command, by=by) for case_id in command.cases]
+    results: list[CaseResult] = []
+    deadline = asyncio.get_running_loop().time() + BULK_S
+    for case_id in command.cases:
+        if results and asyncio.get_running_loop().time() >= deadline:
+            break
+        results.append(await _one(rt, case_id, command, by=by))
     refused = sum(result.code is not None for result in results)
-    return ManyResults(done=len(results) - refused, refused=refused, results=results)
+    return ManyResults(
+        done=len(results) - refused, refused=refused, results=results, left=list(command.cases[len(results) :])
+    )
 
 
 async def _one(rt: Runtime, case_id: str, command: SuperviseMany, *, by: str) -> CaseResult:

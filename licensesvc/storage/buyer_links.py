@@ -5,11 +5,11 @@ import msgspec
 from licensesvc.domain.instants import Instant
 from licensesvc.storage.port import Row, Tx
 
-_LINK = "id, public_id, case_id, token_hash, created_at, created_by, expires_at, revoked_at"
+_LINK = "id, public_id, case_id, token_hash, created_at, created_by, expires_at, revoked_at, sealed_token, mailed_at"
 
 
 class BuyerLink(msgspec.Struct, frozen=True, kw_only=True):
-    """A link to one case: only the SHA-256 of its token is kept."""
+    """A link to one case: only the SHA-256 of its token is kept, and the token itself, sealed, while a mail with it waits."""
 
     id: int = 0
     public_id: str
@@ -19,6 +19,8 @@ class BuyerLink(msgspec.Struct, frozen=True, kw_only=True):
     created_by: str
     expires_at: Instant
     revoked_at: Instant | None = None
+    sealed_token: bytes | None = None
+    mailed_at: Instant | None = None
 
     def __repr__(self) -> str:
         return f"BuyerLink({self.public_id})"
@@ -31,14 +33,15 @@ class BuyerLink(msgspec.Struct, frozen=True, kw_only=True):
 async def insert(tx: Tx, link: BuyerLink) -> None:
     """Add a link; its `id` field is ignored."""
     await tx.run(
-        "INSERT INTO buyer_links (public_id, case_id, token_hash, created_at, created_by, expires_at)"
-        " VALUES ($1, $2, $3, $4, $5, $6)",
+        "INSERT INTO buyer_links (public_id, case_id, token_hash, created_at, created_by, expires_at, sealed_token)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7)",
         link.public_id,
         link.case_id,
         link.token_hash,
         link.created_at,
         link.created_by,
         link.expires_at,
+        link.sealed_token,
     )
 
 
@@ -54,6 +57,12 @@ async def of_case(tx: Tx, case_id: int) -> list[BuyerLink]:
     return [_link(row) for row in rows]
 
 
+async def by_public_id(tx: Tx, public_id: str) -> BuyerLink | None:
+    """Find a link by our id."""
+    row = await tx.one(f"SELECT {_LINK} FROM buyer_links WHERE public_id = $1", public_id)
+    return _link(row) if row else None
+
+
 async def known(tx: Tx, public_id: str) -> bool:
     """Whether there is a link with this id."""
     return await tx.one("SELECT 1 AS known FROM buyer_links WHERE public_id = $1", public_id) is not None
@@ -62,7 +71,19 @@ async def known(tx: Tx, public_id: str) -> bool:
 async def revoke(tx: Tx, public_id: str, now: Instant) -> int | None:
     """Revoke a link; return the internal id of its case. None = there is none, or it is revoked."""
     row = await tx.one(
-        "UPDATE buyer_links SET revoked_at = $2 WHERE public_id = $1 AND revoked_at IS NULL RETURNING case_id",
+        "UPDATE buyer_links SET revoked_at = $2, sealed_token = NULL WHERE public_id = $1 AND revoked_at IS NULL"
+        " RETURNING case_id",
+        public_id,
+        now,
+    )
+    return row["case_id"] if row else None
+
+
+async def mailed(tx: Tx, public_id: str, now: Instant) -> int | None:
+    """Forget the token of a link that was sent; return the internal id of its case. None = it waits no more."""
+    row = await tx.one(
+        "UPDATE buyer_links SET mailed_at = $2, sealed_token = NULL WHERE public_id = $1 AND sealed_token IS NOT NULL"
+        " RETURNING case_id",
         public_id,
         now,
     )
@@ -79,4 +100,6 @@ def _link(row: Row) -> BuyerLink:
         created_by=row["created_by"],
         expires_at=row["expires_at"],
         revoked_at=row["revoked_at"],
+        sealed_token=None if row["sealed_token"] is None else bytes(row["sealed_token"]),
+        mailed_at=row["mailed_at"],
     )

@@ -78,6 +78,16 @@ async def erase(tx: Tx, buyer_id: int, *, mark: str, now: Instant) -> None:
     )
 
 
+async def line_is_erased(tx: Tx, line_ref: int) -> bool:
+    """Say whether the buyer of this order line was erased."""
+    row = await tx.one(
+        "SELECT 1 AS erased FROM buyers b JOIN orders o ON o.buyer_id = b.id JOIN order_lines l ON l.order_ref = o.id"
+        " WHERE l.id = $1 AND b.erased_at IS NOT NULL",
+        line_ref,
+    )
+    return row is not None
+
+
 async def is_erased(tx: Tx, buyer_id: int) -> bool:
     """Say whether this buyer was erased."""
     return await tx.one("SELECT 1 AS erased FROM buyers WHERE id = $1 AND erased_at IS NOT NULL", buyer_id) is not None

@@ -1,6 +1,6 @@
 """What the delisting guard reads of messages and locks, and the rows of `marketplace_figures`, `sale_declarations`, `open_api_refusals`.
 
-In: SQL that stays inside the indexes of migration 10, so that looking every minute costs little. Out: what it means (`domain.delisting`).
+In: SQL that stays inside the indexes of migrations 10 and 16, so that looking every minute costs little. Out: what it means (`domain.delisting`).
 """
 
 from collections.abc import Collection
@@ -14,40 +14,64 @@ from licensesvc.domain.instants import Instant
 from licensesvc.storage.port import Row, Tx
 
 FAILING_CALLS_READ: Final = 500
-"""Failing calls of one connection that are looked at, the latest; far beyond every limit."""
+"""Failing calls of one connection that are looked at, the latest by order and as many by license; far beyond every limit."""
 
 _LIVE: Final = "{m}.direction = 'in' AND {m}.purpose = 'live' AND {m}.authenticated_at IS NOT NULL"
 # What an operator restarts, the marketplace does not see; only the success of it ends the story of a call here.
 _FAILED: Final = "{m}.outcome <> '000000' AND {m}.restart_of IS NULL"
-_SAME_CALL: Final = (
-    "FROM messages s WHERE s.connection_id = $1 AND s.activity = f.activity AND COALESCE(s.order_id, '') = f.subject"
-    f" AND {_LIVE.format(m='s')}"
-)
-_FAILED_SINCE_SUCCESS: Final = (
-    f"{_SAME_CALL} AND {_FAILED.format(m='s')} AND s.received_at > COALESCE(f.last_success, -1)"
-)
-_FAILING_CALLS: Final = f"""
+
+
+def _failing_calls(subject: str, stories: str, same: str, told: str, same_failure: str = "") -> str:
+    """The query for one kind of story: `subject` groups the messages `m` that `stories` lets through.
+
+    `same` says which messages `s` belong to a story `f`, `same_failure` which of them alone fail it; `told` are its columns.
+    """
+    call = (
+        f"FROM messages s WHERE s.connection_id = $1 AND s.activity = f.activity AND {same} AND {_LIVE.format(m='s')}"
+    )
+    failed = f"{call} AND {_FAILED.format(m='s')}{same_failure}"
+    since_success = f"{failed} AND s.received_at > COALESCE(f.last_success, -1)"
+    return f"""
     WITH failing AS (
-      SELECT m.activity, COALESCE(m.order_id, '') AS subject, MAX(m.received_at) AS last_at
+      SELECT m.activity, {subject} AS subject, MAX(m.received_at) AS last_at
       FROM messages m
       WHERE m.connection_id = $1 AND m.received_at >= $2 AND m.activity IN @list($3)
-        AND {_LIVE.format(m="m")} AND {_FAILED.format(m="m")}
-      GROUP BY m.activity, COALESCE(m.order_id, '')
+        AND {_LIVE.format(m="m")} AND {_FAILED.format(m="m")} AND {stories}
+      GROUP BY m.activity, {subject}
       ORDER BY last_at DESC LIMIT {FAILING_CALLS_READ}
     ),
     succeeded AS (
       SELECT f.activity, f.subject,
-        (SELECT MIN(s.received_at) {_SAME_CALL} AND s.outcome = '000000' AND s.restart_of IS NULL) AS first_success,
-        (SELECT MAX(s.received_at) {_SAME_CALL} AND s.outcome = '000000') AS last_success
+        (SELECT MIN(s.received_at) {call} AND s.outcome = '000000' AND s.restart_of IS NULL) AS first_success,
+        (SELECT MAX(s.received_at) {call} AND s.outcome = '000000') AS last_success
       FROM failing f
     )
-    SELECT f.activity, f.subject, f.first_success,
-      (SELECT MIN(s.received_at) {_SAME_CALL} AND {_FAILED.format(m="s")}) AS first_failure,
-      (SELECT MIN(s.received_at) {_FAILED_SINCE_SUCCESS}) AS failing_since,
-      (SELECT COUNT(*) {_FAILED_SINCE_SUCCESS}) AS attempts,
-      EXISTS (SELECT 1 FROM orders o WHERE o.connection_id = $1 AND o.order_id = f.subject) AS learned
+    SELECT f.activity, {told}, f.first_success,
+      (SELECT MIN(s.received_at) {failed}) AS first_failure,
+      (SELECT MIN(s.received_at) {since_success}) AS failing_since,
+      (SELECT COUNT(*) {since_success}) AS attempts
     FROM succeeded f
 """
+
+
+_STORIES: Final = (
+    # By order; what names neither an order nor a license we know is one story, which any call without an order ends: the license may
+    # have become known in between.
+    _failing_calls(
+        subject="COALESCE(m.order_id, '')",
+        stories="(m.order_id IS NOT NULL OR m.license_id IS NULL)",
+        same="COALESCE(s.order_id, '') = f.subject",
+        same_failure=" AND (s.order_id IS NOT NULL OR s.license_id IS NULL)",
+        told="f.subject AS order_id, NULL AS license,"
+        " EXISTS (SELECT 1 FROM orders o WHERE o.connection_id = $1 AND o.order_id = f.subject) AS learned",
+    ),
+    _failing_calls(
+        subject="m.license_id",
+        stories="m.order_id IS NULL AND m.license_id IS NOT NULL",
+        same="s.order_id IS NULL AND s.license_id IS NOT NULL AND s.license_id = f.subject",
+        told="NULL AS order_id, (SELECT l.public_id FROM licenses l WHERE l.id = f.subject) AS license, 1 AS learned",
+    ),
+)
 
 
 class ReportedFigure(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,15 +96,17 @@ class SaleDeclaration(msgspec.Struct, frozen=True, kw_only=True):
 async def failing_calls(
     tx: Tx, connection_id: int, activities: Collection[str], *, since: Instant
 ) -> list[FailingCall]:
-    """Live calls of these activities that failed since then, each with all its tries that are kept; at most `FAILING_CALLS_READ`.
+    """Live calls of these activities that failed since then, each with all its tries that are kept.
 
-    A restart by an operator counts as a success of ours, but not as one that the marketplace has seen.
+    At most `FAILING_CALLS_READ` by order, and as many by license. A restart by an operator counts as a success of ours, but not as one that the
+    marketplace has seen.
     """
-    rows = await tx.all(_FAILING_CALLS, connection_id, since, sorted(activities))
+    rows = [row for story in _STORIES for row in await tx.all(story, connection_id, since, sorted(activities))]
     return [
         FailingCall(
             activity=row["activity"],
-            order_id=row["subject"] or None,
+            order_id=row["order_id"] or None,
+            license=row["license"],
             attempts=row["attempts"],
             failing_since=row["failing_since"],
             first_failure=row["first_failure"],

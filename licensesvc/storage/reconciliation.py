@@ -288,6 +288,13 @@ async def count_open(tx: Tx, connection_id: int) -> int:
     return int(row["findings"])
 
 
+async def count_all_open(tx: Tx) -> int:
+    """How many findings are open."""
+    row = await tx.one("SELECT COUNT(*) AS findings FROM reconciliation_findings WHERE resolved_at IS NULL")
+    assert row is not None
+    return int(row["findings"])
+
+
 def _run(row: Row) -> Run:
     return msgspec.convert({name: row[name] for name in Run.__struct_fields__}, Run)
 

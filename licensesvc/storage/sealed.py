@@ -42,6 +42,7 @@ COLUMNS: Final = (
     SealedColumn(table="alert_channels", column="secret"),
     SealedColumn(table="supervision_cases", column="buyer_code"),
     SealedColumn(table="webhook_secrets", column="sealed"),
+    SealedColumn(table="buyer_links", column="sealed_token"),
     SealedColumn(
         table="license_codes",
         column="sealed",

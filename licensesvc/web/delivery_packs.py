@@ -11,16 +11,19 @@ from litestar.datastructures import ResponseHeader
 from litestar.di import NamedDependency
 from litestar.params import FromPath, QueryParameter
 
-from licensesvc.domain.errors import NotFound
+from licensesvc.domain.errors import NotFound, RateLimited
 from licensesvc.domain.instants import parse_rfc3339, to_datetime
 from licensesvc.services.delivery_pack import Pack, PackFacts, delivery_pack, verify_pack
+from licensesvc.services.limit_attempts import Limiter
 from licensesvc.services.runtime import Runtime
 from licensesvc.settings import Settings
 from licensesvc.web.admin.access import OPERATOR
 from licensesvc.web.admin.answers import PublicId
-from licensesvc.web.buyer.pages import CLOSED, draw, moment
+from licensesvc.web.asgi import client_address
+from licensesvc.web.buyer.pages import CLOSED, draw, message, moment
 from licensesvc.web.buyer.texts import TEXTS, language_of
 from licensesvc.web.problems import Refusal, problems
+from licensesvc.web.throttling import limit_headers
 
 Rows = Sequence[tuple[str, str]]
 Sections = Sequence[tuple[str, Rows]]
@@ -77,12 +80,22 @@ async def _pdf(pack: Pack, title: str, sections: Sections, link: str) -> Respons
     response_headers=[ResponseHeader(name=name, value=value) for name, value in CLOSED.items()],
 )
 async def verify(
-    request: Request[Any, Any, Any], statement: FromPath[str], runtime: NamedDependency[Runtime]
+    request: Request[Any, Any, Any],
+    statement: FromPath[str],
+    runtime: NamedDependency[Runtime],
+    limiter: NamedDependency[Limiter],
 ) -> Response[str]:
-    """Say whether a delivery pack tells what we hold, and what that is."""
+    """Say whether a delivery pack tells what we hold, and what that is; who tries what is no pack of ours is slowed down."""
     lang = language_of(request.query_params.get("lang"), request.headers.get("accept-language", ""))
     try:
-        verified = await runtime.db.read(lambda tx: verify_pack(tx, runtime, statement))
+        async with limiter.bad_tokens(f"verify {client_address(request.scope)}") as attempt:
+            try:
+                verified = await runtime.db.read(lambda tx: verify_pack(tx, runtime, statement))
+            except NotFound:
+                await attempt.failed()
+                raise
+    except RateLimited as refused:
+        return message("slow", lang, status=429, headers=limit_headers(refused))
     except NotFound:
         return draw("verify.html", lang, status=404, verdict="verify_unknown", sections=(), switch=None)
     return draw(

@@ -96,3 +96,4 @@ class MetricsDoor:
             waiting=figures.outbox_open, given_up=figures.outbox_given_up, age_seconds=figures.outbox_age_seconds
         )
         self._metrics.webhook_backlog(waiting=figures.webhooks_open, age_seconds=figures.webhooks_age_seconds)
+        self._metrics.findings.set(figures.findings_open)

@@ -97,6 +97,7 @@ _BY_STATUS: Final = {
 }
 _RETRY_LATER: Final = {"retry-after": str(RETRY_AFTER_S)}
 _PLACE: Final = re.compile(r"(?P<fault>.*?)(?: - at `\$(?P<path>.*)`)?", re.DOTALL)
+_QUOTED: Final = re.compile(r"\b(Invalid enum value)\b.*", re.DOTALL)
 _NAMED_FIELD: Final = re.compile(r"Object (?:contains unknown|missing required) field `(?P<name>.*)`", re.DOTALL)
 
 _log = structlog.get_logger(__name__)
@@ -180,7 +181,12 @@ def body_fault(error: msgspec.ValidationError) -> Fault:
     pointer = re.sub(r"\.([^.\[]+)|\[(\d+)\]", lambda step: f"/{step[1] or step[2]}", place["path"] or "")
     if field := _NAMED_FIELD.fullmatch(place["fault"]):
         pointer += "/" + field["name"].replace("~", "~0").replace("/", "~1")
-    return Fault(detail=place["fault"], pointer=pointer)
+    return Fault(detail=_unquoted(place["fault"]), pointer=pointer)
+
+
+def _unquoted(fault: str) -> str:
+    """What is wrong, without the value: it may be a code or a token that stands in the wrong field."""
+    return _QUOTED.sub(r"\1", fault)
 
 
 def _refusal(error: Exception) -> Refusal:
@@ -211,7 +217,7 @@ def _refusal(error: Exception) -> Refusal:
 def _invalid_parameters(error: ValidationException) -> Refusal:
     # The framework's own text quotes the whole URL, whose query may hold a license code.
     faults = tuple(
-        Fault(detail=fault["message"], parameter=fault.get("key"))
+        Fault(detail=_unquoted(fault["message"]), parameter=fault.get("key"))
         for fault in error.extra or ()
         if isinstance(fault, dict)
     )

@@ -1,6 +1,7 @@
 """Planted secrets: a real server at log level debug meets each of them everywhere a caller can put it, and none comes out again.
 
-Searched are the log, every error answer, the metrics and the command lines of the processes, also for encoded forms.
+Searched are the log, every error answer, the metrics, the command lines of the processes, a backup, and for buyers' links the whole data
+directory, also for encoded forms.
 """
 
 import base64
@@ -9,6 +10,7 @@ import re
 import secrets
 import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
@@ -18,107 +20,18 @@ import pytest
 import structlog
 
 from licensesvc import logs
-from licensesvc.domain import licensecode
-from licensesvc.marketplace.huawei import aksk, signature_v1, signature_v2
-from licensesvc.signing.tokens import new_token
+from licensesvc.marketplace.huawei import signature_v1, signature_v2
+from tests.support_canaries import NAMES, PUBLIC_URL, House, Post, found, invented, running_post
 from tests.support_edges import ACTIVATE, HEARTBEAT
 
 NUMBER = 40
 """Fewer canaries than this prove too little."""
 
 
-def invented() -> dict[str, str]:
-    """Texts that look like secrets and belong to nobody here."""
-    own = [licensecode.generate(prefix, secrets.token_bytes) for prefix in ("LS", "LS", "ACME", "X9")]
-    jws = ".".join(base64.urlsafe_b64encode(secrets.token_bytes(24)).decode().rstrip("=") for _ in range(2))
-    return {
-        **{f"own code {number}": code for number, code in enumerate(own)},
-        "own code, small": own[0].lower(),
-        "own code, no dashes": own[1].replace("-", ""),
-        **{f"marketplace code {number}": f"PL{secrets.token_hex(13)}" for number in range(3)},
-        **{f"admin token {number}": new_token("lsa", secrets.token_bytes) for number in range(2)},
-        "session token": new_token("lss", secrets.token_bytes),
-        "AWS-like secret key": secrets.token_urlsafe(32),
-        "access key": "AK" + base64.b32encode(secrets.token_bytes(12)).decode()[:18],
-        "signed document": f"eyJhbGciOiJFZERTQSJ9.{jws}",
-        "fingerprint, MAC": f"00:16:3E:{secrets.token_hex(3)}|WD-{secrets.token_hex(4)}|board",
-        "fingerprint, hex": secrets.token_hex(32),
-        "nonce": secrets.token_hex(16),
-        "authToken": base64.b64encode(secrets.token_bytes(32)).decode(),
-        "Body-Sign": base64.b64encode(secrets.token_bytes(32)).decode(),
-        "signature": secrets.token_hex(32),
-        "URL signature": base64.b64encode(secrets.token_bytes(32)).decode(),
-        "mail address": f"buyer.{secrets.token_hex(4)}@example.cn",
-        "mail address, tagged": f"li+{secrets.token_hex(4)}@mail.example.com",
-        "mobile number": f"138{secrets.randbelow(10**8):08}",
-        "mobile number, +86": f"+86 139{secrets.randbelow(10**8):08}",
-        "DSN": f"postgresql://seller:{secrets.token_hex(8)}@db.internal/licenses",
-        "age key": f"AGE-SECRET-KEY-1{secrets.token_hex(29).upper()}",
-        "webhook secret": f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}",
-        "password": secrets.token_urlsafe(12),
-    }
-
-
-NAMES = list(invented())
-
-
-def found(text: str, canaries: dict[str, str]) -> list[str]:
-    """Names of the canaries that stand in a text, as they are or in a form that somebody could have given them."""
-    return [
-        name
-        for name, canary in canaries.items()
-        if any(
-            form in text
-            for form in (
-                canary,
-                quote(canary, safe=""),
-                json.dumps(canary)[1:-1],
-                base64.b64encode(canary.encode()).decode().rstrip("=")[:-1],
-                canary.encode().hex(),
-            )
-        )
-    ]
-
-
-class House:
-    """A running server whose every error answer is kept."""
-
-    def __init__(self, url: str, owner: str) -> None:
-        self.url = url
-        self.refused: list[str] = []
-        self.canaries: dict[str, str] = {}
-        self.http = httpx2.Client(base_url=url, trust_env=False, timeout=20)
-        self._bearer = {"Authorization": f"Bearer {owner}"}
-
-    def send(self, method: str, path: str, **request) -> httpx2.Response:
-        answer = self.http.request(method, path, **request)
-        assert answer.status_code < 500, answer.text
-        if answer.status_code >= 400:
-            self.refused.append(answer.text + str(dict(answer.headers)))
-        return answer
-
-    def admin(self, method: str, path: str, body=None, **request) -> dict:
-        answer = self.send(method, f"/admin/v1{path}", json=body, headers=self._bearer, **request)
-        assert answer.is_success, answer.text
-        return answer.json()
-
-    def software(self, path: str, access_key: str, secret: str, fields: dict) -> httpx2.Response:
-        body = msgspec.json.encode(fields)
-        headers = {
-            "Host": self.url.removeprefix("http://"),
-            "X-Sdk-Date": aksk.sdk_date(time.time_ns() // 1_000_000),
-            "Content-Type": "application/json",
-        }
-        signature = aksk.sign(
-            method="POST",
-            path=path,
-            query="",
-            headers=list(headers.items()),
-            body=body,
-            access_key=access_key,
-            secret_key=secret,
-        )
-        return self.send("POST", path, content=body, headers={**headers, "Authorization": signature})
+@pytest.fixture
+def post() -> Iterator[tuple[Post, int]]:
+    with running_post() as running:
+        yield running
 
 
 @pytest.fixture
@@ -236,18 +149,58 @@ def use(house: House, data: Path) -> None:
     }
     bound = house.admin("POST", "/products", {**submitted, "delivery_kind": "LICENSE_1_0_HARDWARE_CODE"})
     order = {"connection": connection["id"], "order_id": "CS2", "lines": [{"product": bound["id"]}]}
+    order["buyer"] = {"customer_id": "c2", "email": canaries["mail address"]}
     case = f"/supervision-cases/{house.admin('POST', '/orders', order)['lines'][0]['case']}"
     hardware = {"event": "code_submitted", "actor": "buyer", "buyer_code": canaries["fingerprint, hex"]}
     house.admin("POST", f"{case}/events", hardware)
     house.admin("GET", f"{case}/buyer-code")
+    canaries["link, shown"] = house.admin("POST", f"{case}/buyer-links", {"days": 7})["url"]
+    canaries["link, its token"] = token = canaries["link, shown"].rpartition("/")[2]
+    for path in (f"/buyer/{token}", f"/buyer/{token}?ask=accept", f"/buyer/{token}/case"):
+        house.send("GET", path)
+    house.send("POST", f"/buyer/{token}", data={"action": token, "version": token})
+    house.send("POST", f"/buyer/{token}/actions", json={"action": token, "version": 1})
+    house.send("GET", f"/buyer/{token}/proofs/{token}")
+    house.send("GET", "/admin/v1/supervision-cases", params={"node": token, "flow": code}, headers=house.bearer)
+    house.send("POST", f"/admin/v1{case}/events", json={"event": code}, headers=house.bearer)
+
+
+def mail(house: House, post: Post) -> None:
+    """A link that goes out by mail, at the second attempt."""
+    (case,) = house.admin("GET", "/supervision-cases", params={"order_id": "CS2"})["items"]
+    house.admin("POST", f"/supervision-cases/{case['id']}/buyer-links/mail", {"days": 7})
+    item = worked_off(house, "given_up")
+    assert "550" in item["last_error"]
+    house.admin("POST", f"/outbox/{item['id']}/retry", {"reason": "asked"})
+    worked_off(house, "done")
+    (house.canaries["link, mailed"],) = post.links
+    house.canaries["link, mailed, its token"] = token = post.links[0].rpartition("/")[2]
+    assert house.send("GET", f"/buyer/{token}").status_code == 200
+
+
+def worked_off(house: House, state: str) -> dict:
+    for _ in range(400):
+        found = house.admin("GET", "/outbox", params={"kind": "mail_buyer_link", "state": state})["items"]
+        if found:
+            return found[0]
+        time.sleep(0.05)  # the server works off its outbox in its own time
+    raise AssertionError(house.admin("GET", "/outbox"))
 
 
 def plant(house: House, canary: str) -> None:
     """One secret in every place of a request where a confused program could put it."""
     place = quote(canary, safe="")
     header = canary.encode("ascii")
-    for path in (f"/{place}", f"/v1/activations/{place}", f"/admin/v1/licenses/{place}", f"/callbacks/{place}"):
-        house.send("GET", path)
+    for path in (
+        "",
+        "/v1/activations",
+        "/admin/v1/licenses",
+        "/callbacks",
+        "/buyer",
+        "/verify",
+        "/admin/v1/buyer-links",
+    ):
+        house.send("GET", f"{path}/{place}")
     for path in ("/admin/v1/licenses", "/callbacks/con_x", "/healthz", "/nowhere", ACTIVATE):
         for name in ("code", "authToken", "signature", "q"):
             house.send("GET", f"{path}?{name}={place}")
@@ -271,23 +224,37 @@ def plant(house: House, canary: str) -> None:
     house.send("POST", "/v1/activations", content=canary.encode(), headers={"Content-Type": "text/plain"})
 
 
-def test_no_planted_secret_comes_out(data: Path, start, free_port: int, licensesvc, tmp_path: Path):
+def test_no_planted_secret_comes_out(
+    data: Path, start, free_port: int, post: tuple[Post, int], licensesvc, tmp_path: Path
+):
     owner = json.loads(
         licensesvc("admin", "create-token", "--name", "o", "--json", "--data-dir", data, PYTHONUTF8="1").stdout
     )["token"]
     server = start(
-        "serve", "--data-dir", data, "--port", 0, LICENSESVC_LOG_LEVEL="debug", LICENSESVC_METRICS_PORT=str(free_port)
+        "serve",
+        "--data-dir",
+        data,
+        "--port",
+        0,
+        LICENSESVC_LOG_LEVEL="debug",
+        LICENSESVC_METRICS_PORT=str(free_port),
+        LICENSESVC_PUBLIC_URL=PUBLIC_URL,
+        LICENSESVC_SMTP_URL=f"smtp+plain://localhost:{post[1]}",
+        LICENSESVC_MAIL_FROM="licenses@seller.example",
     )
     house = House(server.url, owner)
     house.canaries |= {"owner's token": owner, **invented()}
     with house.http:
         use(house, data)
+        mail(house, post[0])
         for canary in list(house.canaries.values()):
             plant(house, canary)
     page = httpx2.get(f"http://127.0.0.1:{free_port}/metrics", trust_env=False).text
     command_line = Path(f"/proc/{server.process.pid}/cmdline").read_bytes().decode()
     server.stop()
     log = (tmp_path / "stderr.log").read_text()
+
+    at_rest = b"".join(path.read_bytes() for path in data.rglob("*") if path.is_file()).decode("latin-1")
 
     licensesvc("backup-key", tmp_path / "identity")
     recipient = re.search(r"age1[a-z0-9]+", (tmp_path / "identity").read_text())[0]
@@ -302,6 +269,9 @@ def test_no_planted_secret_comes_out(data: Path, start, free_port: int, licenses
     assert "serve" in command_line
     for place, text in {"log": log, "metrics": page, "/proc": command_line, "backup": saved}.items():
         assert found(text, house.canaries) == [], place
+    links = {name: canary for name, canary in house.canaries.items() if name.startswith("link")}
+    assert len(links) == 4
+    assert found(at_rest, links) == []
     for answer in house.refused:
         assert found(answer, house.canaries) == [], answer
 

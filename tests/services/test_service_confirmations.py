@@ -311,6 +311,19 @@ async def test_each_of_many_has_its_own_result(shop, clock):
         assert [result.confirmed for result in results.results] == [expected, expected]
 
 
+async def test_a_request_whose_time_is_over_leaves_the_rest_for_another(shop, monkeypatch):
+    ready = tuple([await confirming(shop, f"CS{number}") for number in range(3)])
+    monkeypatch.setattr("licensesvc.services.supervise_many.BULK_S", 0.0)
+    confirm = Confirmation(event=Event.ACCEPTED)
+
+    first = await supervise_many(shop.rt, SuperviseMany(cases=ready, confirm=confirm), by="test")
+    second = await supervise_many(shop.rt, SuperviseMany(cases=tuple(first.left), confirm=confirm), by="test")
+
+    assert ([result.case for result in first.results], first.left) == ([ready[0]], list(ready[1:]))
+    assert ([result.case for result in second.results], second.left) == ([ready[1]], [ready[2]])
+    assert (await case_of(shop, ready[2])).node is Node.BUYER_CONFIRMING
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

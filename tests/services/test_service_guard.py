@@ -9,6 +9,7 @@ from licensesvc.services.declare_to_guard import (
     DeclareOnSale,
     declare_on_sale,
 )
+from licensesvc.storage import delisting
 from tests.support_edges import change, open_shop
 from tests.support_guard import declared, read, reported, said
 
@@ -106,6 +107,59 @@ async def test_orders_fail_once_their_retries_ran_out(shop, clock):
     await said(shop, order="never", at=clock.now)  # restarted by hand, fails again: the same order
     clock.now += 6 * HOUR
     assert (await read(shop))[0].failed_orders_counted == 4
+
+
+@BOTH
+async def test_calls_without_an_order_are_told_apart_by_their_license(shop, clock):
+    sold = [(await shop.sell(f"CS{n}")).license.view for n in range(3)]
+    ids = [view.id for view in sold]
+    start = clock.now
+    for n in range(3):
+        for license_id in ids:
+            await said(shop, "updateLicenseCodeStatus", None, at=start + n * MINUTE, license_id=license_id)
+    await said(shop, "updateLicenseCodeStatus", str(ids[0]), at=start)  # an order that is called like a license inside
+    clock.now = start + 5 * MINUTE
+    calls = (await read(shop))[0].calls
+    assert {(call.license, call.order_id, call.attempts) for call in calls} == {
+        *((view.public_id, None, 3) for view in sold),
+        (None, str(ids[0]), 1),
+    }
+
+    await said(shop, "updateLicenseCodeStatus", None, at=clock.now, outcome="000000", license_id=ids[0])
+    await said(shop, "updateLicenseCodeStatus", None, at=clock.now, license_id=ids[1], outcome="000000", restart_of="m")
+    await said(shop, "releaseLicenseCode", None, at=clock.now, license_id=ids[2], outcome="000000")
+    calls = (await read(shop))[0].calls
+    assert {(call.license, call.attempts) for call in calls} == {(sold[2].public_id, 3), (None, 1)}
+
+
+@BOTH
+async def test_a_call_about_a_license_that_becomes_known_ends_the_story_of_the_unknown(shop, clock):
+    sold = (await shop.sell("CS1")).license.view
+    await said(shop, "updateLicenseCodeStatus", None, at=clock.now)
+    await said(shop, "updateLicenseCodeStatus", None, at=clock.now + MINUTE, license_id=sold.id)
+    clock.now += 2 * MINUTE
+    before = {(call.license, call.attempts) for call in (await read(shop))[0].calls}
+
+    await said(shop, "updateLicenseCodeStatus", None, at=clock.now, outcome="000000", license_id=sold.id)
+
+    assert before == {(None, 1), (sold.public_id, 1)}
+    assert (await read(shop))[0].calls == []
+
+
+async def test_what_is_read_every_minute_stays_inside_the_indexes(shop):
+    plans = []
+    for story in delisting._STORIES:
+        rows = await shop.rt.db.read(lambda tx, sql=story: tx.all(f"EXPLAIN QUERY PLAN {sql}", 1, 0, ["getLicense"]))
+        plans.append("\n".join(row["detail"] for row in rows))
+
+    by_order, by_license = plans
+    assert by_order.count("INDEX messages_live_calls (") == by_order.count("SEARCH s ") > 0, by_order
+    found = "INDEX messages_live_of_license (connection_id=? AND activity=? AND license_id=?"
+    assert by_license.count(found) == by_license.count("SEARCH s ") > 0, by_license
+    for plan in plans:
+        assert "INDEX messages_failed_calls" in plan
+        assert "SCAN m" not in plan
+        assert "SCAN s" not in plan
 
 
 @BOTH

@@ -61,6 +61,7 @@ ROUTES: dict[tuple[str, str], str] = {
     ("POST", "/supervision-cases/{case_id:str}/proofs"): OPERATOR,
     ("GET", "/proofs/{proof_id:str}"): OPERATOR,
     ("POST", "/supervision-cases/{case_id:str}/buyer-links"): OPERATOR,
+    ("POST", "/supervision-cases/{case_id:str}/buyer-links/mail"): OPERATOR,
     ("GET", "/supervision-cases/{case_id:str}/buyer-links"): READER,
     ("DELETE", "/buyer-links/{link_id:str}"): OPERATOR,
     ("GET", "/supervision-cases/{case_id:str}/delivery-pack"): OPERATOR,
@@ -189,6 +190,7 @@ BODIES: dict[str, dict[str, object]] = {
     "/supervision-cases/{case_id:str}/confirmations": {"event": "delivered"},
     "/products/{product_id:str}/acceptance-standard": {"proofs": ["acceptance"]},
     "/supervision-cases/{case_id:str}/buyer-links": {"days": 30},
+    "/supervision-cases/{case_id:str}/buyer-links/mail": {"days": 30},
     "/licenses/{license_id:str}/suspend": WHY,
     "/licenses/{license_id:str}/reinstate": WHY,
     "/licenses/{license_id:str}/renew": {**WHY, "period": {"unit": "YEAR", "count": 1}},
@@ -341,7 +343,7 @@ async def test_every_route_about_a_record_by_every_role_and_whose_the_record_is(
                 nothing_there = code == "ACTIVATION_NOT_FOUND" or path.endswith("/buyer-code")
                 assert status in {200, 201, 204, 409, 412} or nothing_there, (path, code)
             else:
-                no_mail = path.endswith("/send-code") and code == "MAIL_NOT_CONFIGURED"
+                no_mail = path.endswith(("/send-code", "/buyer-links/mail")) and code == "MAIL_NOT_CONFIGURED"
                 assert (status, code) == (404, "NOT_FOUND") or no_mail, (method, path, role)
 
 

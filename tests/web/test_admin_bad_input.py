@@ -26,6 +26,8 @@ ENTRIES = [
     ("POST", "/admin/v1/credentials"),
     ("POST", f"{CASE}/events"),
     ("POST", f"{CASE}/confirmations"),
+    ("POST", f"{CASE}/buyer-links"),
+    ("POST", f"{CASE}/buyer-links/mail"),
     ("POST", "/admin/v1/supervision-cases/bulk"),
     ("PUT", f"{PRODUCT}/acceptance-standard"),
     ("POST", "/admin/v1/tokens"),

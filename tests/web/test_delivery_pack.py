@@ -112,6 +112,32 @@ async def test_a_changed_or_foreign_statement_is_refused(site: Site):
     assert (await site.stranger.get(path)).status_code == 404
 
 
+async def test_who_tries_statements_is_slowed_down_and_readers_of_true_packs_are_not(site: Site):
+    linked = await confirming(site)
+    (link,) = qr_of((await pack(site, linked, "pdf")).content)
+    path = link.removeprefix("https://licenses.example")
+    forged = f"{path[:-8]}{'A' * 8}"
+
+    true = [(await site.stranger.get(path)).status_code for _ in range(40)]
+    tried = [(await site.stranger.get(f"{forged}?lang=en")).status_code for _ in range(25)]
+    refused = await site.stranger.get(f"{forged}?lang=en")
+    kept_out = (await site.stranger.get(path)).status_code
+    elsewhere = (
+        (await site.stranger.get("/buyer/lsb_1")).status_code,
+        (await site.operator.get(linked.case)).status_code,
+    )
+    site.clock.now += 60_000
+    later = (await site.stranger.get(path)).status_code
+
+    assert true == [200] * 40
+    assert tried == [404] * 20 + [429] * 5
+    assert "Too many attempts" in refused.text
+    assert refused.headers["content-type"].startswith("text/html")
+    assert int(refused.headers["retry-after"]) > 0
+    assert refused.headers["referrer-policy"] == "no-referrer"
+    assert (kept_out, elsewhere, later) == (429, (404, 200), 200)
+
+
 async def test_without_the_extra_the_answer_says_what_to_install(site: Site, monkeypatch: pytest.MonkeyPatch):
     linked = await confirming(site)
     real = builtins.__import__

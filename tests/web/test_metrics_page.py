@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from licensesvc.domain.reconciliation import Difference, FindingKind
+from licensesvc.storage import reconciliation
 from licensesvc.storage.port import StorageUnavailable
 from licensesvc.web import metrics_page
 from tests.support_edges import ACTIVATE, call
@@ -86,6 +88,23 @@ async def test_what_happened_is_counted(served: Served):
     assert served.value("licensesvc_write_queue_length") == 0
     assert served.value("licensesvc_ready") == 1
     assert served.value("licensesvc_disk_free_bytes") > 0
+
+
+async def test_open_findings_are_counted_until_somebody_settles_them(served: Served, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(metrics_page, "FIGURES_KEPT_S", 0)
+    await get(served, "/metrics")
+    before = served.value("licensesvc_reconciliation_findings")
+
+    async def add(tx: Any) -> None:
+        difference = Difference(kind=FindingKind.UNKNOWN_THERE, ours="NEW", theirs="MKT.0150")
+        for order in ("CS1", "CS2", "CS3"):
+            await reconciliation.add(tx, served.edge.shop.connection.id, order, difference, f"fnd_{order}", 0)
+        await reconciliation.resolve(tx, 2, "dismissed", by="op", now=1)
+
+    await served.edge.rt.db.write(add)
+    await get(served, "/metrics")
+
+    assert (before, served.value("licensesvc_reconciliation_findings")) == (0, 2)
 
 
 async def test_the_database_is_asked_once_in_15_seconds(served: Served, monkeypatch: pytest.MonkeyPatch):

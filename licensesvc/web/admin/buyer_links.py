@@ -10,6 +10,7 @@ from litestar.params import JSONBody
 from licensesvc.domain.errors import NotFound
 from licensesvc.domain.instants import rfc3339
 from licensesvc.services.buyer_links import CreateBuyerLink, create_buyer_link, revoke_buyer_link
+from licensesvc.services.mail_link import MailBuyerLink, page_url, queue_link, require_mail
 from licensesvc.services.runtime import Runtime
 from licensesvc.settings import Settings
 from licensesvc.storage import buyer_links, supervision
@@ -22,13 +23,15 @@ from licensesvc.web.problems import JSON_BODY, problems
 
 
 class BuyerLinkView(msgspec.Struct, frozen=True, kw_only=True):
-    """A link as it is known; its address is not stored."""
+    """A link as it is known; its address is not stored. `mail_unsent`: it was made for a mail that no server has taken yet."""
 
     id: str
     created_at: Time
     created_by: str
     expires_at: Time
     revoked_at: Time | None
+    mailed_at: Time | None
+    mail_unsent: bool
 
 
 class NewBuyerLink(BuyerLinkView, frozen=True, kw_only=True):
@@ -53,6 +56,8 @@ def _view(link: BuyerLink) -> BuyerLinkView:
         created_by=link.created_by,
         expires_at=rfc3339(link.expires_at),
         revoked_at=time_or_none(link.revoked_at),
+        mailed_at=time_or_none(link.mailed_at),
+        mail_unsent=link.sealed_token is not None,
     )
 
 
@@ -74,8 +79,32 @@ async def add_buyer_link(
 
     async def verb(tx: Tx) -> NewBuyerLink:
         link, token = await create_buyer_link(tx, runtime, case_id, data, by=request.user.name)
-        url = f"{settings.public_url.rstrip('/')}/buyer/{token}"
-        return NewBuyerLink(**msgspec.structs.asdict(_view(link)), url=url)
+        return NewBuyerLink(**msgspec.structs.asdict(_view(link)), url=page_url(settings.public_url, token))
+
+    return await perform(request, runtime, idempotency_key, verb)
+
+
+@post(
+    "/supervision-cases/{case_id:str}/buyer-links/mail",
+    opt=OPERATOR,
+    operation_id="mailBuyerLink",
+    responses=problems(
+        "NOT_FOUND", *JSON_BODY, "INVALID_PARAMETER", "IDEMPOTENCY_KEY_REUSED", "MAIL_NOT_CONFIGURED", "NO_MAIL_ADDRESS"
+    ),
+)
+async def mail_buyer_link(
+    request: JSONRequest,
+    case_id: PublicId,
+    data: JSONBody[MailBuyerLink],
+    runtime: NamedDependency[Runtime],
+    settings: NamedDependency[Settings],
+    idempotency_key: IdempotencyKey = None,
+) -> Response[BuyerLinkView]:
+    """Mail a new link to the buyer, soon after the answer, which does not show it; one whose mail waits already is not made twice."""
+    require_mail(smtp_url=settings.smtp_url, mail_from=settings.mail_from, public_url=settings.public_url)
+
+    async def verb(tx: Tx) -> BuyerLinkView:
+        return _view(await queue_link(tx, runtime, case_id, data, by=request.user.name))
 
     return await perform(request, runtime, idempotency_key, verb)
 
@@ -111,4 +140,4 @@ async def delete_buyer_link(
     await runtime.db.write(lambda tx: revoke_buyer_link(tx, runtime, link_id, by=request.user.name))
 
 
-ROUTES: Final = (add_buyer_link, list_buyer_links, delete_buyer_link)
+ROUTES: Final = (add_buyer_link, mail_buyer_link, list_buyer_links, delete_buyer_link)

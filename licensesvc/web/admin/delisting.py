@@ -42,10 +42,14 @@ class GaugeView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FailingCallView(msgspec.Struct, frozen=True, kw_only=True):
-    """A call of the marketplace that fails now: `attempts` are those that reached us, of `attempts_documented` (null = not told)."""
+    """A call of the marketplace that fails now: `attempts` are those that reached us, of `attempts_documented` (null = not told).
+
+    `license` (our id) stands where the call names no order; both null: it named none that we know.
+    """
 
     activity: str
     order_id: str | None
+    license: str | None
     attempts: int
     attempts_documented: int | None
     failing_since: Time
@@ -122,6 +126,7 @@ def _call(call: OpenCall) -> FailingCallView:
     return FailingCallView(
         activity=call.activity,
         order_id=call.order_id,
+        license=call.license,
         attempts=call.attempts,
         attempts_documented=call.attempts_documented,
         failing_since=rfc3339(call.failing_since),

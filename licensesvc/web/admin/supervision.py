@@ -199,7 +199,10 @@ async def get_buyer_code(
     responses=problems(*JSON_BODY, "INVALID_PARAMETER"),
 )
 async def bulk(request: JSONRequest, data: JSONBody[SuperviseMany], runtime: NamedDependency[Runtime]) -> ManyResults:
-    """Confirm or record the same event in up to 100 cases; each has a result of its own, and one that refuses keeps no other back."""
+    """Confirm or record the same event in up to 100 cases; each has a result of its own, and one that refuses keeps no other back.
+
+    A caller with more of them, or who shows progress, sends part after part: `done`, `refused` and `left` tell how far a part came.
+    """
     return await supervise_many(runtime, data, by=request.user.name)
 
 
