@@ -21,7 +21,7 @@ from licensesvc.storage.port import Database, Tx
 from licensesvc.storage.postgres import open_postgres
 from licensesvc.storage.sqlite import open_sqlite
 
-_DURABILITY = ("fsync", "full_page_writes", "synchronous_commit")
+_DURABILITY = ("fsync", "full_page_writes")
 _TABLES = "with_tables"
 _PATIENCE_S = 10.0
 _sqlite_with_tables: list[bytes] = []

@@ -8,10 +8,9 @@ import asyncio
 import os
 import random
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 
-import msgspec
 import pytest
 import structlog
 
@@ -267,10 +266,10 @@ async def test_control_an_input_that_breaks_the_server_is_found(directory: Path,
     """A planted bug: one activity in all the inputs meets a KeyError."""
     from licensesvc.web.callbacks import routes
 
-    def planted(body: bytes, _said: object) -> str:
-        return str(msgspec.json.decode(body)["activity"])
+    def planted(fields: Mapping[str, object], _said: object) -> str:
+        return str(fields["activity"])
 
-    monkeypatch.setattr(routes, "_masked_body", planted)
+    monkeypatch.setattr(routes, "_told", planted)
     async with open_edge(directory) as edge:
         held = await hold(edge)
         with pytest.raises(AssertionError, match="callback_failed"):

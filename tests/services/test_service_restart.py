@@ -211,10 +211,9 @@ def status(code, value):
 
 async def test_a_call_that_a_later_one_overtook_is_repeated_only_when_that_is_wanted(shop):
     code = await shop.sell_code()
-    freeze = await keep(shop, activity="updateLicenseCodeStatus", order_id=None, raw=status(code, b"FREEZE"))
-    unfreeze = await keep(
-        shop, "000000", activity="updateLicenseCodeStatus", order_id=None, raw=status(code, b"UNFREEZE")
-    )
+    about = {"activity": "updateLicenseCodeStatus", "order_id": None, "named": {"license": code}}
+    freeze = await keep(shop, raw=status(code, b"FREEZE"), **about)
+    unfreeze = await keep(shop, "000000", raw=status(code, b"UNFREEZE"), **about)
 
     with pytest.raises(NotRestartable, match=unfreeze.public_id):
         await restarter(shop).restart(freeze.public_id, WISH, by="li")
