@@ -18,22 +18,11 @@ from licensesvc.services import supervise
 from licensesvc.services.issue_license import open_code
 from licensesvc.services.receive_order import ReceivedLine, receive_line
 from licensesvc.services.runtime import Runtime
-from licensesvc.services.sign_license import first_document
 from licensesvc.storage import licenses
 from licensesvc.storage.orders import Buyer
 from licensesvc.storage.port import Tx
 
 SOURCE: Final = "getLicense"
-
-
-class Delivered(msgspec.Struct, frozen=True, kw_only=True):
-    """What the answer to getLicense carries."""
-
-    license: str
-    instance_id: str
-
-    def __repr__(self) -> str:
-        return f"Delivered(instance_id={self.instance_id!r})"
 
 
 class Issued(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,14 +35,6 @@ class Issued(msgspec.Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return f"Issued({self.license_id})"
-
-
-async def deliver(rt: Runtime, issued: Issued) -> Delivered:
-    """What the policy puts into the answer."""
-    if issued.field is LicenseField.CODE:  # the document's intent is recorded with it, and signed when it is asked for
-        return Delivered(license=issued.code, instance_id=issued.instance_id)
-    document = await first_document(rt, issued.license_id)
-    return Delivered(license=document.document, instance_id=issued.instance_id)
 
 
 async def issue(tx: Tx, rt: Runtime, connection: Connection, call: GetLicense, facts: OrderFacts, *, by: str) -> Issued:

@@ -99,21 +99,30 @@ def kept_callback(rt: Runtime, callback: Callback, *, public_id: str, restart_of
     )
 
 
-async def keep_callback(rt: Runtime, callback: Callback, fields: Mapping[str, object]) -> None:
-    """Store a callback with its answer; `fields` are those of its request, as far as it could be read."""
-    message = kept_callback(rt, callback, public_id=rt.new_id(ids.MESSAGE, rt.clock()))
-    named = fields if callback.raw is not None else {}  # a stranger's message is nobody's
-    code, instance_id = _text(named.get("license")), _text(named.get("instanceId"))
-    index = code_index(rt, code) if code else None
-    await rt.db.submit(store_callbacks, NamedMessage(message=message, code_index=index, instance_id=instance_id))
-
-
 class NamedMessage(msgspec.Struct, frozen=True, kw_only=True):
     """A message of a callback, and by what its request names a license."""
 
     message: Message
     code_index: str | None
     instance_id: str | None
+
+
+async def keep_callback(rt: Runtime, callback: Callback, fields: Mapping[str, object]) -> None:
+    """Store a callback with its answer; `fields` are those of its request, as far as it could be read."""
+    await rt.db.submit(store_callbacks, _named(rt, callback, fields))
+
+
+async def keep_with_effect(tx: Tx, rt: Runtime, callback: Callback, fields: Mapping[str, object]) -> None:
+    """As `keep_callback`, in the transaction of what the call has done."""
+    await store_callbacks(tx, [_named(rt, callback, fields)])
+
+
+def _named(rt: Runtime, callback: Callback, fields: Mapping[str, object]) -> NamedMessage:
+    message = kept_callback(rt, callback, public_id=rt.new_id(ids.MESSAGE, rt.clock()))
+    named = fields if callback.raw is not None else {}  # a stranger's message is nobody's
+    code, instance_id = _text(named.get("license")), _text(named.get("instanceId"))
+    index = code_index(rt, code) if code else None
+    return NamedMessage(message=message, code_index=index, instance_id=instance_id)
 
 
 async def store_callbacks(tx: Tx, commands: Sequence[NamedMessage]) -> Sequence[None]:

@@ -21,6 +21,7 @@ from licensesvc.domain.errors import (
 )
 from licensesvc.domain.instants import SECOND, Instant
 from licensesvc.domain.marketplace_calls import Refresh
+from licensesvc.domain.policy import LicenseField
 from licensesvc.marketplace.huawei import callbacks
 from licensesvc.marketplace.huawei.callbacks import Call
 from licensesvc.marketplace.huawei.periods import period_of
@@ -32,6 +33,7 @@ from licensesvc.services.confirm_acceptance import Instance, acceptance_time, co
 from licensesvc.services.issue_license import code_index
 from licensesvc.services.learn_code import learn_code
 from licensesvc.services.runtime import Runtime
+from licensesvc.services.sign_license import first_document
 from licensesvc.storage import license_calls, licenses, messages
 from licensesvc.storage.licenses import LoadedLicense
 from licensesvc.storage.port import ConstraintViolated, Tx
@@ -54,21 +56,37 @@ Effect: TypeAlias = Callable[[Tx], Awaitable[Any]]
 
 
 class Received(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer to a call that was carried out, and what is worth noting about it (no secrets, at most a line)."""
+    """The answer to a call that was carried out, and what is worth noting about it (no secrets, at most a line).
+
+    `kept` says that `keep` stored it together with the effect.
+    """
 
     body: bytes
     note: str | None = None
+    kept: bool = False
 
     def __repr__(self) -> str:
         return f"Received(note={self.note!r})"
 
 
+Keep: TypeAlias = Callable[[Tx, Received], Awaitable[None]]
+"""Stores the message of a call in the transaction of its effect."""
+
+
 async def receive_call(
-    rt: Runtime, connection: Connection, call: Call, *, nonce: str | None, by: str, source: str
+    rt: Runtime,
+    connection: Connection,
+    call: Call,
+    *,
+    nonce: str | None,
+    by: str,
+    source: str,
+    keep: Keep | None = None,
 ) -> Received:
     """Carry out `call` and return its success answer; `by` is whom the audit names, `source` the way the call came.
 
-    A `nonce` is used up in the transaction of the effect: SignatureRefused where it was used before, here or in another process.
+    A `nonce` is used up in the transaction of the effect: SignatureRefused where it was used before, here or in another process. `keep`
+    is called in the same, wherever the answer is known by then: not for debug cases, and not where a document has to be signed.
     Raises LicenseNotFound, InProgress, InvalidParameter, OrderConflict, NotIssuable, ProductNotMapped.
     """
     caller = Caller(connection=connection, by=by, source=source)
@@ -77,20 +95,24 @@ async def receive_call(
         if nonce is not None:
             await rt.db.write(lambda tx: _use_nonce(tx, rt, connection, nonce))
         return Received(body=rehearse_call.answer(call))
-    done = await _carried_out(rt, connection, effect, nonce)
-    if isinstance(done, get_license.Issued):
-        delivered = await get_license.deliver(rt, done)
-        return Received(body=callbacks.get_license_success(delivered.license, delivered.instance_id))
-    if isinstance(done, Instance):
-        return Received(body=callbacks.new_instance_success(done.id))
-    return Received(body=callbacks.result(CallbackCode.SUCCESS), note=done)
+    done = await _carried_out(rt, connection, effect, nonce, keep)
+    if isinstance(done, Received):
+        return done
+    document = await first_document(rt, done.license_id)
+    return Received(body=callbacks.get_license_success(document.document, done.instance_id))
 
 
-async def _carried_out(rt: Runtime, connection: Connection, effect: Effect, nonce: str | None) -> Any:
-    async def transact(tx: Tx) -> Any:
+async def _carried_out(
+    rt: Runtime, connection: Connection, effect: Effect, nonce: str | None, keep: Keep | None
+) -> Received | get_license.Issued:
+    async def transact(tx: Tx) -> Received | get_license.Issued:
         if nonce is not None:
             await _use_nonce(tx, rt, connection, nonce)
-        return await effect(tx)
+        received = _answered(await effect(tx))
+        if keep is None or isinstance(received, get_license.Issued):
+            return received
+        await keep(tx, received)
+        return msgspec.structs.replace(received, kept=True)
 
     for _ in range(TRIES):
         try:
@@ -101,6 +123,21 @@ async def _carried_out(rt: Runtime, connection: Connection, effect: Effect, nonc
         except StaleVersion:
             continue
     raise InProgress
+
+
+def _answered(done: object) -> Received | get_license.Issued:
+    """The answer to what an effect did; what was issued, where a document is delivered, which is signed after the commit."""
+    match done:
+        case get_license.Issued(field=LicenseField.CODE):
+            return Received(body=callbacks.get_license_success(done.code, done.instance_id))
+        case get_license.Issued():
+            return done
+        case Instance():
+            return Received(body=callbacks.new_instance_success(done.id))
+        case str() | None:
+            return Received(body=callbacks.result(CallbackCode.SUCCESS), note=done)
+        case _:
+            raise TypeError(type(done))
 
 
 async def _use_nonce(tx: Tx, rt: Runtime, connection: Connection, nonce: str) -> None:

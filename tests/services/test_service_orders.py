@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+from typing import NamedTuple
 from urllib.parse import quote
 
 import pytest
@@ -15,13 +16,18 @@ from licensesvc.domain.product import DeliveryKind
 from licensesvc.domain.supervision import FlowName, Node
 from licensesvc.marketplace.huawei.callbacks import GetLicense
 from licensesvc.marketplace.huawei.orders import OrderInfo, parse_order_answer
-from licensesvc.services.get_license import deliver, facts_of, issue
 from licensesvc.services.marketplace_account import CannotAsk
 from licensesvc.services.notify_order import OrderQuery
 from licensesvc.services.query_order import query_order
+from licensesvc.services.receive_call import receive_call
 from tests.support_edges import change, open_shop, rows
 
 EVERYTHING = ("orders", "order_lines", "supervision_cases", "licenses", "license_codes", "buyers")
+
+
+class Delivered(NamedTuple):
+    license: str
+    instance_id: str
 
 
 async def ask_for(shop, **changes):
@@ -41,9 +47,9 @@ async def ask_for(shop, **changes):
         **changes,
     }
     call = GetLicense(**fields)
-    facts = facts_of(call, shop.connection.wire)
-    issued = await shop.rt.db.write(lambda tx: issue(tx, shop.rt, shop.connection, call, facts, by="test"))
-    return await deliver(shop.rt, issued)
+    received = await receive_call(shop.rt, shop.connection, call, nonce=None, by="test", source="test")
+    answer = json.loads(received.body)
+    return Delivered(answer["license"], answer["instanceId"])
 
 
 class Marketplace:

@@ -20,13 +20,13 @@ from licensesvc.marketplace.huawei import callbacks, signature_v1, signature_v2
 from licensesvc.marketplace.huawei.callbacks import Call, OrderNotify
 from licensesvc.marketplace.huawei.result_codes import CallbackCode
 from licensesvc.marketplace.huawei.wire import SignatureRefused, query_parameters
-from licensesvc.services.interface_messages import Callback, keep_callback, masked
+from licensesvc.services.interface_messages import Callback, keep_callback, keep_with_effect, masked
 from licensesvc.services.open_connection import CallbackDoor, CallbackDoors
 from licensesvc.services.outbox_worker import OutboxWorker
-from licensesvc.services.receive_call import RESULT_CODES, receive_call
+from licensesvc.services.receive_call import RESULT_CODES, Received, receive_call
 from licensesvc.services.runtime import Runtime
 from licensesvc.storage.messages import Purpose
-from licensesvc.storage.port import StorageError
+from licensesvc.storage.port import StorageError, Tx
 from licensesvc.strictjson import decode_object
 from licensesvc.web.asgi import BodyTooLarge, CasedName, ClientGone, answer, client_address, only_http, read_body
 from licensesvc.web.observed import tell_caller
@@ -53,6 +53,7 @@ class _Said(msgspec.Struct, kw_only=True):
     """One call while it is served: what becomes its message."""
 
     received_at: Instant
+    address: str
     door: CallbackDoor | None = None
     activity: str = ""
     order_id: str | None = None
@@ -62,6 +63,9 @@ class _Said(msgspec.Struct, kw_only=True):
     purpose: Purpose = "live"
     authenticated_at: Instant | None = None
     detail: str | None = None
+    kept: bool = False
+    given_up: bool = False
+    """The caller was told "in progress": what comes of the call is no answer of this message any more."""
 
 
 class _Quota:
@@ -99,7 +103,7 @@ class CallbackEndpoint:
         http = await only_http(scope, send)
         if http is None:
             return
-        said = _Said(received_at=self._rt.clock())
+        said = _Said(received_at=self._rt.clock(), address=client_address(http))
         try:
             code, body = await self._serve(http, receive, said)
         except ClientGone:
@@ -108,8 +112,9 @@ class CallbackEndpoint:
         if said.door is not None:
             tell_caller(scope, None, said.door.connection.public_id)
             headers.append((_BODY_SIGN, signature_v1.body_sign(body, said.door.access_key).encode()))
-        keeping = asyncio.create_task(self._keep(said, code, body, client_address(http)))
-        await asyncio.wait({keeping}, timeout=RECORD_PATIENCE_S)
+        if not said.kept:
+            keeping = asyncio.create_task(self._keep(said, code, body))
+            await asyncio.wait({keeping}, timeout=RECORD_PATIENCE_S)
         await answer(send, 200, body, headers)
 
     async def _serve(self, scope: HTTPScope, receive: Receive, said: _Said) -> tuple[CallbackCode, bytes]:
@@ -126,6 +131,7 @@ class CallbackEndpoint:
             said.detail = f"body exceeds {MAX_BODY_BYTES} bytes"
             return _refusal(CallbackCode.INVALID_PARAMETER, said.detail)
         except TimeoutError:
+            said.given_up = True
             said.detail = f"not done in {PATIENCE_S} s"
             return _refusal(CallbackCode.IN_PROGRESS, None)
         except DomainError as error:
@@ -172,32 +178,44 @@ class CallbackEndpoint:
         return await self._receive(connection, callbacks.parse_v2(body), verified.nonce, said)
 
     async def _receive(self, connection: Connection, call: Call, nonce: str | None, said: _Said) -> bytes:
-        received = await receive_call(self._rt, connection, call, nonce=nonce, by=connection.public_id, source=SOURCE)
+        async def keep(tx: Tx, received: Received) -> None:
+            if not said.given_up:
+                message = _message(said, CallbackCode.SUCCESS, received.body, received.note or said.detail)
+                await keep_with_effect(tx, self._rt, message, said.fields)
+
+        received = await receive_call(
+            self._rt, connection, call, nonce=nonce, by=connection.public_id, source=SOURCE, keep=keep
+        )
+        said.kept = received.kept
         said.detail = received.note or said.detail
         if isinstance(call, OrderNotify):
             self._worker.wake()
         return received.body
 
-    async def _keep(self, said: _Said, code: CallbackCode, body: bytes, address: str) -> None:
-        message = Callback(
-            connection_id=said.door.connection.id if said.door else None,
-            activity=said.activity,
-            order_id=said.order_id,
-            authenticated_at=said.authenticated_at,
-            received_at=said.received_at,
-            request=said.request,
-            response=masked(msgspec.json.decode(body)),
-            outcome=code,
-            detail=said.detail,
-            address=address,
-            purpose=said.purpose,
-            raw=said.raw if said.authenticated_at is not None else None,
-        )
+    async def _keep(self, said: _Said, code: CallbackCode, body: bytes) -> None:
+        message = _message(said, code, body, said.detail)
         try:
             if said.authenticated_at is not None or (said.door is not None and self._unproven.admit(said.received_at)):
                 await keep_callback(self._rt, message, said.fields)
         except StorageError as error:  # the effect stands or falls by itself; only its record is lost
             _log.warning("message_not_kept", activity=said.activity, error=str(error))
+
+
+def _message(said: _Said, code: CallbackCode, body: bytes, detail: str | None) -> Callback:
+    return Callback(
+        connection_id=said.door.connection.id if said.door else None,
+        activity=said.activity,
+        order_id=said.order_id,
+        authenticated_at=said.authenticated_at,
+        received_at=said.received_at,
+        request=said.request,
+        response=masked(msgspec.json.decode(body)),
+        outcome=code,
+        detail=detail,
+        address=said.address,
+        purpose=said.purpose,
+        raw=said.raw if said.authenticated_at is not None else None,
+    )
 
 
 def _opened(door: CallbackDoor | None) -> tuple[Connection, str]:
