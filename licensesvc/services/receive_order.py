@@ -136,8 +136,10 @@ async def _order(
     now: Instant,
 ) -> StoredOrder:
     known = await orders.find(tx, connection.id, facts.order_id)
-    if known is not None and known.buyer_id is not None and await buyers.is_erased(tx, known.buyer_id):
-        buyer = None  # what was erased does not come back with a repeated call
+    if known is not None and known.buyer_id is not None and buyer is not None:
+        person = await buyers.person(tx, known.buyer_id)
+        if person is None or not buyer.adds_to(person):
+            buyer = None  # what was erased does not come back with a repeated call
     buyer_id = await orders.put_buyer(tx, connection.id, rt.new_id(ids.BUYER, now), buyer, now) if buyer else None
     if known is None:
         order = StoredOrder(

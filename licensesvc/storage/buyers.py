@@ -86,8 +86,3 @@ async def line_is_erased(tx: Tx, line_ref: int) -> bool:
         line_ref,
     )
     return row is not None
-
-
-async def is_erased(tx: Tx, buyer_id: int) -> bool:
-    """Say whether this buyer was erased."""
-    return await tx.one("SELECT 1 AS erased FROM buyers WHERE id = $1 AND erased_at IS NOT NULL", buyer_id) is not None

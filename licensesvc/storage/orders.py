@@ -56,6 +56,12 @@ class Buyer(msgspec.Struct, frozen=True, kw_only=True):
     email: str | None = None
     mobile: str | None = None
 
+    def adds_to(self, known: "Buyer") -> bool:
+        """Whether this tells anything that is not known yet."""
+        return any(
+            value is not None and value != getattr(known, name) for name, value in msgspec.structs.asdict(self).items()
+        )
+
     def __repr__(self) -> str:
         return "Buyer(…)"
 

@@ -41,6 +41,7 @@ from licensesvc.storage.port import (
 from licensesvc.storage.writer import Guard, Writer
 
 BUSY_TIMEOUT_S = 5.0  # wait for another process, such as a backup, that holds the write lock
+CACHED_STATEMENTS = 512  # prepared and kept by each connection; there are some hundred texts
 READER_WAIT_S = 5.0  # wait for a free read connection
 
 _CONSTRAINTS: Final[dict[int, ConstraintKind]] = {
@@ -98,7 +99,9 @@ class Threaded:
         self._aio = aiosqlite.Connection(partial(self._connect, path, uri), iter_chunk_size=1)
 
     def _connect(self, path: Path | str, uri: bool) -> sqlite3.Connection:
-        self.raw = sqlite3.connect(path, uri=uri, isolation_level=None, timeout=BUSY_TIMEOUT_S)
+        self.raw = sqlite3.connect(
+            path, uri=uri, isolation_level=None, timeout=BUSY_TIMEOUT_S, cached_statements=CACHED_STATEMENTS
+        )
         self.raw.row_factory = sqlite3.Row
         return self.raw
 

@@ -20,7 +20,7 @@ from typing import Any, Protocol, TypeAlias
 from licensesvc.storage.port import C, Deadlocked, OnBatch, OutcomeUnknown, R, StorageUnavailable, T, Tx, Verb
 
 BATCH_LIMIT = 256  # commands of hot verbs in one transaction
-RARE_LIMIT = 32  # rare verbs in one transaction: each is a handful of statements, and the last waits for the first
+RARE_LIMIT = 16  # rare verbs in one transaction: each is a handful of statements, and the last waits for the first
 DEADLOCK_TRIES = 3  # of one command alone
 QUEUE_LIMIT = 4_096  # commands waiting; one more is refused at once, it would be answered too late anyway
 
