@@ -157,10 +157,30 @@ async def test_a_stuck_database_is_answered_in_time_and_the_order_is_served_late
     assert took < 2
     assert (await ask(edge.app, "GET", get_license_target(edge.shop, now))).json["resultCode"] == "000000"
     assert await rows(edge.rt, "orders", "licenses") == [1, 1]
+    async with asyncio.timeout(5):
+        while len(kept := await everything_kept(edge.rt)) < 4:
+            await asyncio.sleep(0.01)
+    told = sorted(outcome for message in kept for outcome in message if outcome in ("000000", "000001", "000004"))
+    assert told == ["000000", "000001", "000004", "000004"]
 
 
 async def test_the_limits_leave_the_marketplace_a_second():
     assert routes.PATIENCE_S + routes.RECORD_PATIENCE_S < 4
+
+
+async def test_a_call_whose_message_cannot_be_stored_has_done_nothing(edge):
+    before = await rows(edge.rt, "orders", "licenses", "audit_events")
+    no_room = "CREATE TRIGGER no_room BEFORE INSERT ON messages BEGIN SELECT RAISE(ABORT, 'no room'); END"
+    await edge.rt.db.write(lambda tx: tx.run(no_room))
+    target = get_license_target(edge.shop, edge.clock.now)
+
+    assert (await ask(edge.app, "GET", target)).json["resultCode"] == "000005"
+    assert await rows(edge.rt, "orders", "licenses", "audit_events") == before
+
+    await edge.rt.db.write(lambda tx: tx.run("DROP TRIGGER no_room"))
+    assert (await ask(edge.app, "GET", target)).json["resultCode"] == "000000"
+    [kept] = await edge.rt.db.read(lambda tx: tx.all("SELECT outcome FROM messages"))
+    assert kept["outcome"] == "000000"
 
 
 async def test_a_closed_database_is_an_internal_error(edge):
