@@ -282,3 +282,11 @@ async def open_rig(rt: Runtime, clock: Clock, mode: str = "single", **shop: Any)
     finally:
         await rig._life.aclose()
         await market.stop()
+
+
+async def states(rig: Rig) -> list[tuple]:
+    """Kind of code, state, order and amount of every license."""
+    return await rig.rows(
+        "SELECT c.kind, s.state, l.order_id, l.amount FROM licenses l JOIN license_states s ON s.license_id = l.id"
+        " JOIN license_codes c ON c.license_id = l.id ORDER BY l.id"
+    )
