@@ -24,6 +24,7 @@ JSON = "application/json;charset=UTF-8"
 UNKNOWN = b'{"error_code":"92020005","error_msg":"license code notexist"}'
 ILLEGAL_STATE = b'{"error_code":"92020003","error_msg":"illegal state"}'
 INVALID_PARAM = b'{"error_code":"92020002","error_msg":"invalid param"}'
+NOT_CLAIMED = b'{"error_code":"92020004","error_msg":"can not active before user received."}'
 NOT_ACTIVATED = b'{"error_code":"92020011","error_msg":"license code has been not activated."}'
 BAD_REQUEST = b'{"error_code":"95000001","error_msg":"req param is invalid"}'
 METHOD = b'{"error_code":"95000002","error_msg":"Request method not supported"}'
