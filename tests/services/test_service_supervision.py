@@ -510,7 +510,11 @@ async def test_an_unclaimed_code_in_a_batch_spoils_no_other_call(rt):
 async def test_a_code_in_service_gives_seats_whatever_its_case_says(rt):
     shop = await open_shop(rt, kind=DeliveryKind.LICENSE_2_0)
     code = await shop.sell_code("CS1", code="PL-1", order_time=parse_rfc3339("2025-01-01T00:00:00Z"))
-    await change(rt, "UPDATE license_states SET state = 'ACTIVE', expires_at = $1", rt.clock() + DAY)
+    await change(
+        rt,
+        "UPDATE license_states SET state = 'ACTIVE', activated_at = 1, service_start = 1, expires_at = $1",
+        rt.clock() + DAY,
+    )
 
     assert (await take_seat(rt, code, "device")).is_new
 

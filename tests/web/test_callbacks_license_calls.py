@@ -100,15 +100,18 @@ async def test_every_field_of_license_1_0_is_checked(edge, one):
                 ("productId", "x" * 65, "000002"),
                 ("periodType", "fortnight", "000002"),
                 ("periodType", "x" * 11, "000002"),
+                ("periodType", "DAY", "000000"),
+                ("periodType", "", "000000"),
                 ("periodNumber", "1.5", "000002"),
                 ("periodNumber", "100", "000002"),
             ]
         for name, value, code in cases:
             options = {name: value}
-            if name == "periodType":
-                options["periodNumber"] = "1"
             case = f"{activity} {name} {str(value)[:12]!r}"
             expected[case], told[case] = code, code_of(await one.get(activity, **options))
+            if name == "periodType":
+                case += " without a number"
+                expected[case], told[case] = code, code_of(await one.get(activity, **options, periodNumber=None))
 
     assert told == expected
 

@@ -166,6 +166,17 @@ async def test_a_stated_start_lies_between_the_order_and_five_minutes_from_now(e
     assert answer.body == body or (body is None and answer.json["error_code"] == "92020000")
 
 
+async def test_an_empty_start_is_none(edge):
+    alone, listed = await edge.shop.sell_code("CS1"), await edge.shop.sell_code("CS2")
+
+    for path, fields in ((ACTIVATE, {"license": alone}), (ACTIVATE_ALL, {"license_list": [listed]})):
+        answer = await edge.call(path, {**fields, "real_effect_time": ""})
+        assert (answer.status, answer.json["error_code"]) == (200, "92020000")
+    for code in (alone, listed):
+        asked = await edge.call(HEARTBEAT, {"license": code})
+        assert asked.json["data"]["activate_time"] == stamp(edge, 0)
+
+
 async def test_own_codes_are_forgiven_case_and_dashes_the_marketplaces_are_not(edge):
     code = await edge.shop.sell_code()
     typed = code.lower().replace("-", " ")
