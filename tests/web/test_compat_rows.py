@@ -13,6 +13,7 @@ from tests.support_edges import (
     HEARTBEAT,
     HEARTBEAT_ALL,
     HOST,
+    ROOT,
     USAGE,
     ask,
     change,
@@ -236,7 +237,40 @@ async def test_the_deprecated_heartbeat_info_is_still_checked(edge, info, status
 async def test_another_method_is_refused_before_anything_else(edge, method):
     for path in UNKNOWN_CODE:
         answer = await ask(edge.app, method, path, body=b" " * 100_000)
-        assert (answer.status, answer.body) == (405, METHOD), path
+        assert (answer.status, answer.body, answer.header("allow")) == (405, METHOD, "POST"), path
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "BREW"])
+async def test_a_uri_that_is_none_is_the_gateways_to_refuse(edge, method):
+    before, seen = await edge.written(), set()
+    for path in (
+        "",
+        "/",
+        "/v1",
+        "/v3/license/activate",
+        "/v1/license/activate/more",
+        "/v1/%00",
+        "/%ff/..",
+        "/" + "x" * 2_000,
+    ):
+        answer = await ask(edge.app, method, ROOT + path, body=b" " * 100_000)
+        assert (answer.status, answer.header("content-type")) == (404, JSON), path
+        told = answer.json
+        seen.add(told.pop("request_id"))
+        assert told == {
+            "error_msg": "The API does not exist or has not been published in the environment.",
+            "error_code": "APIG.0101",
+        }
+    assert len(seen) == 8
+    assert await edge.written() == before
+
+
+async def test_what_the_gateway_does_not_know_ends_at_its_prefix(edge):
+    for path in ("/api/mkp-openapi-public", "/api", "/v3"):
+        answer = await ask(edge.app, "GET", path)
+        assert (answer.status, answer.json["code"]) == (404, "NOT_FOUND")
+    signed = await edge.call(f"{ACTIVATE}/", {"license": "PL1"})
+    assert signed.json["error_code"] != "APIG.0101"
 
 
 @ENDPOINTS
