@@ -4,7 +4,7 @@ In: decisions over one view; each takes the view or None when the code is unknow
 The order of the checks is part of the contract: existence, state, then parameters.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from enum import StrEnum
 from typing import Final
 
@@ -15,6 +15,7 @@ from licensesvc.domain.errors import (
     InvalidCodeListed,
     InvalidParameter,
     LicenseNotActivated,
+    LicenseNotClaimed,
     LicenseNotFound,
     NoFreeSeat,
 )
@@ -70,16 +71,20 @@ def decide_activation(
     product_id: int | None,
     now: Instant,
     real_effect_time: Instant | None,
+    unclaimed: bool = False,
 ) -> ActivationDecision:
     """Put a license into service (spec §1.3); a `product_id` of None stands for every product of the connection.
 
     LicenseNotFound: unknown, or of another connection or product. IllegalLicenseState: not ISSUED, frozen or suspended.
+    LicenseNotClaimed: `unclaimed`, the buyer must claim the code first and has not.
     InvalidParameter: `real_effect_time` lies outside [order time, now + `MAX_CLOCK_LEAD`]. It is stated in whole seconds, so the
     second in which the order was placed counts as a whole.
     """
     view = _own(view, connection_id, product_id)
     if not _may_enter_service(view):
         raise IllegalLicenseState
+    if unclaimed:
+        raise LicenseNotClaimed
     if real_effect_time is None:
         return ActivationDecision(activated_at=now, service_start=now)
     earliest = view.order_time - view.order_time % SECOND
@@ -95,21 +100,33 @@ def decide_activations(
     product_id: int | None,
     now: Instant,
     real_effect_time: Instant | None,
+    unclaimed: Collection[int] = (),
 ) -> dict[int, ActivationDecision]:
     """Put the licenses of a list into service, all or none; by internal id, for a license that is listed twice counts once.
 
-    InvalidCodeListed: one is unknown, or in a state that forbids it. InvalidParameter: as `decide_activation`, for one of them.
+    `unclaimed` are ids of licenses. InvalidCodeListed: one is unknown, unclaimed, or in a state that forbids it; LicenseNotClaimed where
+    the list is that one. InvalidParameter: as `decide_activation`, for one of them.
     """
+    views = list(views)
     decided: dict[int, ActivationDecision] = {}
     unknown, illegal = 0, False
     refused: InvalidParameter | None = None
     for view in views:
         try:
             decision = decide_activation(
-                view, connection_id=connection_id, product_id=product_id, now=now, real_effect_time=real_effect_time
+                view,
+                connection_id=connection_id,
+                product_id=product_id,
+                now=now,
+                real_effect_time=real_effect_time,
+                unclaimed=view is not None and view.id in unclaimed,
             )
         except LicenseNotFound:
             unknown += 1
+        except LicenseNotClaimed:
+            if len(views) == 1:
+                raise
+            illegal = True
         except IllegalLicenseState:
             illegal = True
         except InvalidParameter as no:
@@ -149,17 +166,19 @@ def decide_heartbeats(
     return statuses
 
 
-def decide_seat(view: LicenseView | None, *, already: bool, now: Instant) -> SeatDecision:
+def decide_seat(view: LicenseView | None, *, already: bool, now: Instant, unclaimed: bool = False) -> SeatDecision:
     """Give a fingerprint its seat; `already` says that it holds one, and a second is never taken.
 
     The first seat puts the license into service. LicenseNotFound: unknown. IllegalLicenseState: neither alive nor free to
-    enter service. NoFreeSeat: all are taken.
+    enter service. LicenseNotClaimed: free to, but the buyer must claim the code first. NoFreeSeat: all are taken.
     """
     if view is None:
         raise LicenseNotFound
     puts_into_service = _may_enter_service(view)
     if not puts_into_service and status_at(view, now) is not LicenseStatus.ALIVE:
         raise IllegalLicenseState
+    if puts_into_service and unclaimed:
+        raise LicenseNotClaimed
     if not already and view.seats_taken >= view.seats:
         raise NoFreeSeat
     return SeatDecision(puts_into_service=puts_into_service, takes_seat=not already)

@@ -29,7 +29,7 @@ class ErrorTable(StrEnum):
 
 
 class UnknownCodes(StrEnum):
-    """What becomes of a marketplace's code that nobody has told us of, when an authenticated caller names it."""
+    """What becomes of a marketplace's code that nobody has told us of, when one of the marketplace's calls names it."""
 
     REFUSE = "refuse"
     LEARN = "learn"

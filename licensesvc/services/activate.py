@@ -7,7 +7,7 @@ import msgspec
 
 from licensesvc.domain.activation import ActivationDecision, decide_activation, decide_activations
 from licensesvc.domain.audit import AuditEvent
-from licensesvc.domain.errors import DomainError, LicenseNotClaimed
+from licensesvc.domain.errors import DomainError
 from licensesvc.domain.instants import Instant
 from licensesvc.domain.license import LicenseEvent, LicenseView, effective_expiry, step
 from licensesvc.domain.supervision import Actor
@@ -45,7 +45,7 @@ class ActivateAll(msgspec.Struct, frozen=True, kw_only=True):
 async def activate(tx: Tx, commands: Sequence[Activate]) -> Sequence[LoadedLicense | Exception]:
     """Hot verb: decide all waiting activations in order and write those that succeed."""
     found = await licenses.by_codes(tx, list({command.code_index for command in commands}), lock=True)
-    unclaimed = await supervise.unclaimed_lines(tx, found.values())
+    unclaimed = await supervise.unclaimed(tx, found.values())
     service = IntoService()
     results: list[LoadedLicense | Exception] = []
     for command in commands:
@@ -57,9 +57,8 @@ async def activate(tx: Tx, commands: Sequence[Activate]) -> Sequence[LoadedLicen
                 product_id=command.product_id,
                 now=command.now,
                 real_effect_time=command.real_effect_time,
+                unclaimed=loaded is not None and loaded.view.id in unclaimed,
             )
-            if loaded is not None and loaded.line_ref in unclaimed:
-                raise LicenseNotClaimed
         except DomainError as no:
             results.append(no)
             continue
@@ -73,6 +72,7 @@ async def activate_all(tx: Tx, commands: Sequence[ActivateAll]) -> Sequence[int 
     """Hot verb: put every license of a list into service, or none of it; the result says how many."""
     indexes = {index for command in commands for index in command.code_indexes}
     found = await licenses.by_codes(tx, sorted(indexes), lock=True)
+    unclaimed = await supervise.unclaimed(tx, found.values())
     service = IntoService()
     results: list[int | Exception] = []
     for command in commands:
@@ -84,6 +84,7 @@ async def activate_all(tx: Tx, commands: Sequence[ActivateAll]) -> Sequence[int 
                 product_id=command.product_id,
                 now=command.now,
                 real_effect_time=command.real_effect_time,
+                unclaimed=unclaimed,
             )
         except DomainError as no:
             results.append(no)

@@ -22,13 +22,20 @@ class Client(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
-    """One call of the query interface; `product_id` None = any product of the connection."""
+    """One call of the query interface; `product_id` None = any product of the connection.
+
+    `named` is the text itself: older software of License 1.0 may send its instance id in place of the code (spec §1.4).
+    """
 
     code_index: str
     connection_id: int
     product_id: int | None
     now: Instant
     client: Client | None = None
+    named: str = ""
+
+    def __repr__(self) -> str:
+        return f"Heartbeat(connection_id={self.connection_id}, product_id={self.product_id})"
 
 
 class HeartbeatAll(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,11 +57,13 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True):
 async def heartbeat(tx: Tx, commands: Sequence[Heartbeat]) -> Sequence[Beat | Exception]:
     """Hot verb: answer all waiting queries and record when their licenses were last seen, and by whom. No audit events."""
     found = await licenses.by_codes(tx, list({command.code_index for command in commands}), lock=True)
+    instances = {command.named for command in commands if command.named and command.code_index not in found}
+    of_instance = await licenses.by_instances(tx, sorted(instances)) if instances else {}
     seen: dict[int, Instant] = {}
     uses: list[DayUse] = []
     results: list[Beat | Exception] = []
     for command in commands:
-        loaded = found.get(command.code_index)
+        loaded = found.get(command.code_index) or of_instance.get(command.named)
         view = loaded.view if loaded else None
         try:
             status = decide_heartbeat(

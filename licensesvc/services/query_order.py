@@ -94,7 +94,8 @@ def _facts(info: OrderInfo, line: OrderLine, wire: ZoneInfo) -> OrderFacts:
         marketplace_product_id=product.product_id if product else None,
         sku_code=product.sku_code if product else None,
         charging_mode=line.charging_mode,
-        period=period_of(line.period_type, line.period_number),
+        # a unit alone buys nothing, whatever it is called: no reason to leave the order unknown
+        period=None if line.period_number is None else period_of(line.period_type, line.period_number),
         amount=product.linear_value if product else None,
         expiry_order_query=_stamp(line.expire_time, wire),
     )

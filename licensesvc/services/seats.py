@@ -13,6 +13,7 @@ from licensesvc.domain.errors import ActivationNotFound, DomainError
 from licensesvc.domain.instants import HOUR, Instant
 from licensesvc.domain.license import LicenseView
 from licensesvc.domain.ratelimit import Limit
+from licensesvc.services import supervise
 from licensesvc.services.activate import IntoService
 from licensesvc.services.issue_license import code_index
 from licensesvc.services.runtime import Runtime
@@ -52,7 +53,7 @@ def fingerprint_index(rt: Runtime, fingerprint: str) -> str:
 
 
 async def take_seat(rt: Runtime, code: str, fingerprint: str) -> Seat:
-    """Give this fingerprint a seat. Raises LicenseNotFound, IllegalLicenseState, NoFreeSeat."""
+    """Give this fingerprint a seat. Raises LicenseNotFound, IllegalLicenseState, LicenseNotClaimed, NoFreeSeat."""
     now = rt.clock()
     command = TakeSeat(
         code_index=code_index(rt, code),
@@ -80,6 +81,7 @@ async def take_seats(tx: Tx, commands: Sequence[TakeSeat]) -> Sequence[Seat | Ex
     license_ids = {loaded.view.id for loaded in found.values()}
     held = await activations.live(tx, list(license_ids), list({command.fingerprint_index for command in commands}))
     calendars = await _calendars(tx, [loaded.view for loaded in found.values()])
+    unclaimed = await supervise.unclaimed(tx, found.values())
     service = IntoService()
     taken: list[StoredActivation] = []
     counts: dict[int, int] = {}
@@ -91,7 +93,12 @@ async def take_seats(tx: Tx, commands: Sequence[TakeSeat]) -> Sequence[Seat | Ex
             view = msgspec.structs.replace(view, seats_taken=counts.get(view.id, view.seats_taken))
         known = held.get((view.id, command.fingerprint_index)) if view else None
         try:
-            decision = decide_seat(view, already=known is not None, now=command.now)
+            decision = decide_seat(
+                view,
+                already=known is not None,
+                now=command.now,
+                unclaimed=view is not None and view.id in unclaimed,
+            )
         except DomainError as no:
             results.append(no)
             continue

@@ -145,11 +145,16 @@ async def follow_order(
     return msgspec.structs.replace(changed, version=changed.version + 1)
 
 
-async def unclaimed_lines(tx: Tx, found: Iterable[LoadedLicense]) -> set[int]:
-    """The lines of these locked licenses whose code the buyer must claim first and has not: only old orders have such a node (spec §5.2)."""
-    old = [loaded.line_ref for loaded in found if loaded.view.order_time < CLAIM_UNTIL]
-    cases = await supervision.of_lines(tx, old) if old else {}
-    return {line for line, case in cases.items() if case.node in _UNCLAIMED and Node.CLAIMING in FLOWS[case.flow].cells}
+async def unclaimed(tx: Tx, found: Iterable[LoadedLicense]) -> set[int]:
+    """Ids of those of these locked licenses whose code the buyer must claim first and has not (spec §5.2).
+
+    Only old orders have such a node, so of the others no case is read.
+    """
+    old = {loaded.line_ref: loaded.view.id for loaded in found if loaded.view.order_time < CLAIM_UNTIL}
+    cases = await supervision.of_lines(tx, list(old)) if old else {}
+    return {
+        old[line] for line, case in cases.items() if case.node in _UNCLAIMED and Node.CLAIMING in FLOWS[case.flow].cells
+    }
 
 
 _UNCLAIMED: Final = frozenset({Node.PAID, Node.DELIVERING, Node.CLAIMING})

@@ -158,6 +158,16 @@ async def by_codes(tx: Tx, indexes: Sequence[str], *, lock: bool) -> dict[str, L
     return {row["code_index"]: _loaded(row) for row in rows}
 
 
+async def by_instances(tx: Tx, instance_ids: Sequence[str]) -> dict[str, LoadedLicense]:
+    """Load the licenses whose lines bear these instance ids (License 1.0), locked until the commit."""
+    rows = await tx.all(
+        f"SELECT o.instance_id, {_VIEW} FROM {_FROM} JOIN order_lines o ON o.id = l.line_ref"
+        " WHERE o.instance_id IN @list($1) ORDER BY l.id @lock(l, s)",
+        list(instance_ids),
+    )
+    return {row["instance_id"]: _loaded(row) for row in rows}
+
+
 async def by_code(tx: Tx, index: str) -> LoadedLicense | None:
     """Load the license that one code index names."""
     return (await by_codes(tx, [index], lock=False)).get(index)

@@ -122,6 +122,8 @@ def test_length_is_counted_in_characters(name, length):
         ("amount", "12345678"),
         ("amount", "many"),
         ("amount", "+1"),
+        ("amount", "0"),
+        ("amount", "0000000"),
         ("testFlag", "2"),
         ("testFlag", "true"),
     ],

@@ -74,10 +74,14 @@ def test_a_code_that_is_listed_twice_is_put_into_service_once_and_answered_twice
 
 
 @pytest.mark.parametrize(
-    ("stated", "code"), [("2026010215355", BAD), (20260102153555, BAD), ("", BAD), ("20260230000000", PARAM)]
+    ("stated", "code"), [("2026010215355", BAD), (20260102153555, BAD), (" ", BAD), ("20260230000000", PARAM)]
 )
 def test_a_stated_start_is_checked_as_in_v1(stated, code):
     assert fault_of(parse_activate_all, body(license_list=["P"], real_effect_time=stated)) is code
+
+
+def test_an_empty_start_is_none():
+    assert parse_activate_all(body(license_list=["P"], real_effect_time="")).real_effect_time is None
 
 
 def test_answers_of_lists():

@@ -36,6 +36,7 @@ def body(**fields):
         (body(license="云" * 64), ActivateRequest(license="云" * 64)),
         (body(license=" PL x "), ActivateRequest(license=" PL x ")),
         (body(license="P", real_effect_time=None), ActivateRequest(license="P")),
+        (body(license="P", real_effect_time=""), ActivateRequest(license="P")),
         (
             body(license="P", real_effect_time="20260102153555"),
             ActivateRequest(license="P", real_effect_time="20260102153555"),
@@ -108,7 +109,7 @@ def test_wrong_body_has_its_documented_code(parse, sent, error_code):
 @pytest.mark.parametrize(
     ("real_effect_time", "error_code"),
     [
-        ("", BAD),
+        (" ", BAD),
         ("2026010215355", BAD),
         ("202601021535551", BAD),
         ("20260102153555999", BAD),

@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 
+import msgspec
 import pytest
 
 from licensesvc.domain.errors import (
@@ -246,3 +247,27 @@ async def test_what_holds_a_license_up_is_told_in_the_marketplaces_words(shop, c
     assert (await beat(shop, code)).status == status
     with pytest.raises(IllegalLicenseState):
         await activated(shop, code)
+
+
+async def test_a_query_finds_licenses_by_code_and_by_instance_in_one_batch(shop):
+    by_code, other = await shop.sell_code("CS1"), await shop.sell_code("CS2", instance_id="biz-2")
+    await activated(shop, by_code)
+    await activated(shop, other)
+
+    def asked(named, **more):
+        told = Heartbeat(
+            code_index=code_index(shop.rt, named),
+            connection_id=shop.connection.id,
+            product_id=None,
+            now=shop.rt.clock(),
+            named=named,
+        )
+        assert named not in repr(told)
+        return shop.rt.db.submit(heartbeat, msgspec.structs.replace(told, **more))
+
+    answers = await asyncio.gather(
+        asked(by_code), asked("biz-2"), asked("biz-3"), asked("biz-2", connection_id=99), return_exceptions=True
+    )
+
+    assert [answer.license.order_id for answer in answers[:2]] == ["CS1", "CS2"]
+    assert [type(answer) for answer in answers[2:]] == [LicenseNotFound, LicenseNotFound]

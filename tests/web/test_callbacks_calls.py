@@ -86,6 +86,14 @@ async def test_copies_in_flight_get_the_answer_of_the_first(edge):
         ({"expireTime": "20271318110640"}, "000002"),
         ({"periodType": "year", "periodNumber": "1"}, "000000"),
         ({"periodType": "fortnight"}, "000002"),
+        ({"periodType": "week"}, "000002"),
+        ({"periodType": "week", "periodNumber": "1"}, "000002"),
+        ({"periodType": "week", "testFlag": "1"}, "000002"),
+        ({"periodType": "Year", "periodNumber": "1"}, "000000"),
+        ({"periodType": "day", "periodNumber": "30"}, "000000"),
+        ({"amount": "0"}, "000002"),
+        ({"amount": "0", "testFlag": "1"}, "000002"),
+        ({"amount": "1"}, "000000"),
         ({"periodType": "year", "periodNumber": "101"}, "000002"),
         ({"periodType": "year", "periodNumber": "-1"}, "000002"),
         ({"periodType": "year", "periodNumber": "0"}, "000002"),
@@ -167,6 +175,11 @@ async def test_a_call_with_another_key_or_to_another_connection_is_not_authentic
 
     assert (unknown.status, unknown.json["resultCode"], unknown.header("Body-Sign")) == (200, "000001", None)
     assert code_of(await get(edge, shop=other, orderId="CS2")) == "000000"
+
+
+@pytest.mark.parametrize(("name", "value"), [("periodType", "week"), ("amount", "0")])
+async def test_a_refused_value_is_named(edge, name, value):
+    assert name in (await get(edge, **{name: value})).json["resultMsg"]
 
 
 async def test_a_test_call_is_answered_alike_and_touches_nothing(edge):

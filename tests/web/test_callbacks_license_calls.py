@@ -8,9 +8,10 @@ from licensesvc.domain import errors
 from licensesvc.domain.instants import HOUR
 from licensesvc.domain.product import DeliveryKind
 from licensesvc.services.issue_license import open_code
+from licensesvc.storage import licenses
 from licensesvc.web.callbacks import routes
 from tests.support_calls import CODE, REFRESH, RELEASE, STATUS, SUCCESS, V1, V2, Sender, state
-from tests.support_edges import ask, change, get_license_target, open_shop, rows
+from tests.support_edges import HEARTBEAT_ALL, ask, change, get_license_target, open_shop, rows
 from tests.web.test_callbacks_calls import code_of, last_message
 
 
@@ -100,15 +101,18 @@ async def test_every_field_of_license_1_0_is_checked(edge, one):
                 ("productId", "x" * 65, "000002"),
                 ("periodType", "fortnight", "000002"),
                 ("periodType", "x" * 11, "000002"),
+                ("periodType", "DAY", "000000"),
+                ("periodType", "", "000000"),
                 ("periodNumber", "1.5", "000002"),
                 ("periodNumber", "100", "000002"),
             ]
         for name, value, code in cases:
             options = {name: value}
-            if name == "periodType":
-                options["periodNumber"] = "1"
             case = f"{activity} {name} {str(value)[:12]!r}"
             expected[case], told[case] = code, code_of(await one.get(activity, **options))
+            if name == "periodType":
+                case += " without a number"
+                expected[case], told[case] = code, code_of(await one.get(activity, **options, periodNumber=None))
 
     assert told == expected
 
@@ -186,6 +190,26 @@ async def test_license_1_0_calls_find_the_license_by_its_instance(edge, one):
     assert answer.body == SUCCESS
     assert (await state(edge))["state"] == "RELEASED"
     assert "another order" in (await last_message(edge))["detail"]
+
+
+async def test_older_software_asks_with_its_instance(edge, one, two):
+    """Of the caller's own product alone, and alone with the query of one code (spec §1.4)."""
+    loaded = await edge.rt.db.read(lambda tx: licenses.by_line(tx, 1))
+    code = await edge.rt.db.read(lambda tx: open_code(tx, edge.rt, loaded))
+    unknown = {"error_code": "92020005", "error_msg": "license code notexist"}
+    assert (await heartbeat(edge, edge.shop, "biz-1"))["error_code"] == "92020011"
+    await activate(edge, edge.shop, code)
+
+    by_code, by_instance = await heartbeat(edge, edge.shop, code), await heartbeat(edge, edge.shop, "biz-1")
+
+    assert by_instance["data"] == {**by_code["data"], "license_code": "biz-1"}
+    sibling = await open_shop(edge.rt, name="sibling", sold="OFFI300", connection=edge.shop.connection)
+    for shop, named in ((two.shop, "biz-1"), (sibling, "biz-1"), (edge.shop, "BIZ-1")):
+        assert await heartbeat(edge, shop, named) == unknown
+    assert (await heartbeat(edge, edge.shop, "biz-1\0"))["error_code"] == "95000001"
+    assert await activate(edge, edge.shop, "biz-1") == unknown
+    listed = await edge.call(HEARTBEAT_ALL, {"license_list": ["biz-1"]})
+    assert listed.json["error_code"] == "92020020"
 
 
 async def test_the_device_of_an_order_is_in_its_document_and_nowhere_in_clear(edge):

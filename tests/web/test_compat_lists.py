@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from licensesvc.domain.instants import DAY, MINUTE, format_stamp
+from licensesvc.domain.instants import DAY, MINUTE, format_stamp, parse_rfc3339
+from licensesvc.domain.product import DeliveryKind
 from licensesvc.marketplace.huawei import usage as wire
 from licensesvc.storage.credentials import Scope
 from licensesvc.web.asgi import LARGE_BODIES, FewLargeBodies
@@ -20,7 +21,7 @@ from tests.support_edges import (
     rows,
     signed_headers,
 )
-from tests.web.test_compat_rows import BAD_REQUEST, INVALID_PARAM, JSON, LISTED
+from tests.web.test_compat_rows import BAD_REQUEST, INVALID_PARAM, JSON, LISTED, NOT_CLAIMED
 
 ACTIVATED = b'{"error_code":"92020000","error_msg":"success"}'
 COUNTED = b'{"error_code":"92020000","error_msg":"success","data":{"check_fail_list":[]}}'
@@ -87,6 +88,20 @@ async def test_a_bad_code_in_a_list_is_told_and_nothing_happens(edge, call):
     for name, code in spoilt.items():
         answer = await call(edge, [codes[1], code])
         assert (answer.status, answer.body) == (200, LISTED), name
+    assert await edge.written() == before
+
+
+async def test_an_unclaimed_code_is_told_alone_and_spoils_a_list(edge):
+    shop = await open_shop(edge.rt, name="old", kind=DeliveryKind.LICENSE_2_0)
+    old = await shop.sell_code("CS1", code="PL-1", order_time=parse_rfc3339("2025-04-24T15:59:59Z"))
+    new = await shop.sell_code("CS2", code="PL-2")
+    pair = await shop.pair()
+    before = await edge.written()
+
+    for codes, told in (([old], NOT_CLAIMED), ([old, old], NOT_CLAIMED), ([new, old], LISTED), ([old, new], LISTED)):
+        answer = await edge.call(ACTIVATE_ALL, {"license_list": codes}, pair=pair)
+        assert (answer.status, answer.body) == (200, told)
+    assert await edge.rt.db.read(lambda tx: tx.all("SELECT 1 FROM license_states WHERE state <> 'ISSUED'")) == []
     assert await edge.written() == before
 
 

@@ -13,6 +13,7 @@ from tests.support_edges import (
     HEARTBEAT,
     HEARTBEAT_ALL,
     HOST,
+    ROOT,
     USAGE,
     ask,
     change,
@@ -24,6 +25,7 @@ JSON = "application/json;charset=UTF-8"
 UNKNOWN = b'{"error_code":"92020005","error_msg":"license code notexist"}'
 ILLEGAL_STATE = b'{"error_code":"92020003","error_msg":"illegal state"}'
 INVALID_PARAM = b'{"error_code":"92020002","error_msg":"invalid param"}'
+NOT_CLAIMED = b'{"error_code":"92020004","error_msg":"can not active before user received."}'
 NOT_ACTIVATED = b'{"error_code":"92020011","error_msg":"license code has been not activated."}'
 BAD_REQUEST = b'{"error_code":"95000001","error_msg":"req param is invalid"}'
 METHOD = b'{"error_code":"95000002","error_msg":"Request method not supported"}'
@@ -165,6 +167,17 @@ async def test_a_stated_start_lies_between_the_order_and_five_minutes_from_now(e
     assert answer.body == body or (body is None and answer.json["error_code"] == "92020000")
 
 
+async def test_an_empty_start_is_none(edge):
+    alone, listed = await edge.shop.sell_code("CS1"), await edge.shop.sell_code("CS2")
+
+    for path, fields in ((ACTIVATE, {"license": alone}), (ACTIVATE_ALL, {"license_list": [listed]})):
+        answer = await edge.call(path, {**fields, "real_effect_time": ""})
+        assert (answer.status, answer.json["error_code"]) == (200, "92020000")
+    for code in (alone, listed):
+        asked = await edge.call(HEARTBEAT, {"license": code})
+        assert asked.json["data"]["activate_time"] == stamp(edge, 0)
+
+
 async def test_own_codes_are_forgiven_case_and_dashes_the_marketplaces_are_not(edge):
     code = await edge.shop.sell_code()
     typed = code.lower().replace("-", " ")
@@ -224,7 +237,40 @@ async def test_the_deprecated_heartbeat_info_is_still_checked(edge, info, status
 async def test_another_method_is_refused_before_anything_else(edge, method):
     for path in UNKNOWN_CODE:
         answer = await ask(edge.app, method, path, body=b" " * 100_000)
-        assert (answer.status, answer.body) == (405, METHOD), path
+        assert (answer.status, answer.body, answer.header("allow")) == (405, METHOD, "POST"), path
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "BREW"])
+async def test_a_uri_that_is_none_is_the_gateways_to_refuse(edge, method):
+    before, seen = await edge.written(), set()
+    for path in (
+        "",
+        "/",
+        "/v1",
+        "/v3/license/activate",
+        "/v1/license/activate/more",
+        "/v1/%00",
+        "/%ff/..",
+        "/" + "x" * 2_000,
+    ):
+        answer = await ask(edge.app, method, ROOT + path, body=b" " * 100_000)
+        assert (answer.status, answer.header("content-type")) == (404, JSON), path
+        told = answer.json
+        seen.add(told.pop("request_id"))
+        assert told == {
+            "error_msg": "The API does not exist or has not been published in the environment.",
+            "error_code": "APIG.0101",
+        }
+    assert len(seen) == 8
+    assert await edge.written() == before
+
+
+async def test_what_the_gateway_does_not_know_ends_at_its_prefix(edge):
+    for path in ("/api/mkp-openapi-public", "/api", "/v3"):
+        answer = await ask(edge.app, "GET", path)
+        assert (answer.status, answer.json["code"]) == (404, "NOT_FOUND")
+    signed = await edge.call(f"{ACTIVATE}/", {"license": "PL1"})
+    assert signed.json["error_code"] != "APIG.0101"
 
 
 @ENDPOINTS

@@ -9,8 +9,9 @@ from joserfc import jws
 from joserfc.errors import SecurityWarning
 from joserfc.jwk import KeySet
 
-from licensesvc.domain.instants import DAY, SECOND
+from licensesvc.domain.instants import DAY, SECOND, parse_rfc3339
 from licensesvc.domain.policy import Binding, Term
+from licensesvc.domain.product import DeliveryKind
 from licensesvc.services import readiness
 from tests.support_edges import ACTIVATE, ask, change, open_shop, rows
 
@@ -50,6 +51,17 @@ async def test_the_signed_license_verifies_from_the_published_keys(edge):
     assert (claims["order"], claims["product"], claims["seats"], answer.json["revision"]) == ("CS123", "OFFI100", 2, 1)
     assert (await post(edge, DOCUMENT, {"code": code})).body == answer.body
     assert code not in answer.body.decode()
+
+
+async def test_an_unclaimed_license_gives_no_seat(edge):
+    shop = await open_shop(edge.rt, name="old", kind=DeliveryKind.LICENSE_2_0)
+    code = await shop.sell_code("CS1", code="PL-1", order_time=parse_rfc3339("2025-04-24T15:59:59Z"))
+    before = await edge.written()
+
+    answer = await post(edge, SEATS, {"code": code, "fingerprint": "device"})
+
+    assert (answer.status, answer.json["code"]) == (409, "LICENSE_NOT_CLAIMED")
+    assert await edge.written() == before
 
 
 async def test_a_perpetual_license_says_so_and_has_no_end(edge):

@@ -178,7 +178,7 @@ def _read_get_license(parameters: Mapping[str, Any]) -> GetLicense:
         expire_time=_optional(parameters, "expireTime", 20),
         period_type=_optional(parameters, "periodType", 10),
         period_number=_number(parameters, "periodNumber", 2),
-        amount=_number(parameters, "amount", 7),
+        amount=_amount(parameters),
         saas_extend_params=_optional(parameters, "saasExtendParams", MAX_EXTEND_PARAMS),
         test=_v1_test_flag(parameters),
     )
@@ -345,6 +345,13 @@ def _number(fields: Mapping[str, Any], name: str, max_digits: int) -> int | None
     if _NUMBER.fullmatch(value) is None:
         raise InvalidParameter(f"{name} is not a whole number")
     return int(value)
+
+
+def _amount(parameters: Mapping[str, Any]) -> int | None:
+    amount = _number(parameters, "amount", 7)
+    if amount == 0:
+        raise InvalidParameter("amount is not 1 or more")
+    return amount
 
 
 def _test_flag(fields: Mapping[str, Any]) -> bool:

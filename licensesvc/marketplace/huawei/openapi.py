@@ -86,7 +86,7 @@ class LicenseInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def parse_activate(body: bytes) -> ActivateRequest:
-    """Read an activate body (spec §1.3); unknown fields are ignored, `null` is absent [I].
+    """Read an activate body (spec §1.3); unknown fields are ignored, `null` is absent, and so is an empty stamp [I].
 
     Raises `OpenApiFault`: `UNREADABLE` for what is no JSON, `INVALID_PARAM` for a stamp that is no calendar date,
     `BAD_REQUEST` for everything else.
@@ -230,7 +230,7 @@ def _codes(fields: Mapping[str, Any]) -> list[str]:
 
 def _stamp(fields: Mapping[str, Any]) -> str | None:
     text = optional(fields, "real_effect_time", STAMP_DIGITS)
-    if text is None:
+    if not text:
         return None
     if len(text) != STAMP_DIGITS or not (text.isascii() and text.isdigit()):
         raise OpenApiFault(OpenApiCode.BAD_REQUEST)

@@ -10,12 +10,17 @@ _UNITS: Final = {"year": PeriodUnit.YEAR, "month": PeriodUnit.MONTH, "day": Peri
 
 
 def period_of(period_type: str | None, period_number: int | None) -> Period | None:
-    """Read the two fields; None unless both are there. Raises InvalidParameter."""
-    if not period_type or period_number is None:
+    """Read the two fields, the unit in any case; None unless both are there.
+
+    Raises InvalidParameter, for an unknown unit also where the number is absent.
+    """
+    if not period_type:
         return None
     unit = _UNITS.get(period_type.lower())
     if unit is None:
         raise InvalidParameter("periodType is not year, month or day")
+    if period_number is None:
+        return None
     return Period(unit=unit, count=period_number)
 
 

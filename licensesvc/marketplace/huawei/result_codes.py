@@ -147,3 +147,9 @@ def gateway_throttled(policy: str, count: int, window_s: int, request_id: str) -
 def gateway_error(message: str, request_id: str) -> tuple[int, bytes]:
     """Status and body of the gateway's refusal of a signature: 401 `APIG.0301` (spec §1.9)."""
     return 401, msgspec.json.encode({"error_msg": message, "error_code": "APIG.0301", "request_id": request_id})
+
+
+def gateway_unpublished(request_id: str) -> tuple[int, bytes]:
+    """Status and body of the gateway's answer for a URI that it does not know: 404 `APIG.0101` (spec §1.9)."""
+    message = "The API does not exist or has not been published in the environment."
+    return 404, msgspec.json.encode({"error_msg": message, "error_code": "APIG.0101", "request_id": request_id})

@@ -162,7 +162,7 @@ async def validate(
     "/activations",
     operation_id="takeSeat",
     summary="Take a seat for a device",
-    responses=problems("LICENSE_NOT_FOUND", "ILLEGAL_LICENSE_STATE", "NO_FREE_SEAT"),
+    responses=problems("LICENSE_NOT_FOUND", "ILLEGAL_LICENSE_STATE", "LICENSE_NOT_CLAIMED", "NO_FREE_SEAT"),
 )
 async def activate(
     data: JSONBody[ActivationRequest], runtime: NamedDependency[Runtime], attempt: NamedDependency[Attempt]

@@ -19,7 +19,7 @@ from licensesvc.domain.connection import ErrorTable
 from licensesvc.domain.errors import DomainError, RateLimited
 from licensesvc.marketplace.huawei import aksk, openapi
 from licensesvc.marketplace.huawei.orders import OrderFault
-from licensesvc.marketplace.huawei.result_codes import OpenApiCode, gateway_error
+from licensesvc.marketplace.huawei.result_codes import OpenApiCode, gateway_error, gateway_unpublished
 from licensesvc.marketplace.huawei.wire import SignatureRefused
 from licensesvc.services.authenticate_software import Caller, SoftwareGate
 from licensesvc.services.limit_attempts import Limiter
@@ -98,7 +98,7 @@ class CompatibleEndpoint:
     async def _serve(self, scope: HTTPScope, receive: Receive) -> Served:
         """The checks up to the signature; before the caller is known, the current table answers."""
         if scope["method"] != self._call.method:
-            return *openapi.failure(OpenApiCode.METHOD_NOT_SUPPORTED), _JSON
+            return *openapi.failure(OpenApiCode.METHOD_NOT_SUPPORTED), [*_JSON, (b"allow", self._call.method.encode())]
         try:
             body = await read_body(receive, self._call.body_limit)
             caller = await self._authenticate(scope, body)
@@ -107,7 +107,7 @@ class CompatibleEndpoint:
         except BodyTooLarge:
             return *openapi.failure(OpenApiCode.BAD_REQUEST), _JSON
         except SignatureRefused as refused:
-            return *gateway_error(refused.reason, self._request_id()), _JSON
+            return *gateway_error(refused.reason, _request_id(self._rt)), _JSON
         except Exception as error:  # noqa: BLE001 - a client of the marketplace knows this code, not a problem document
             self._report(scope, error)
             return *self._call.words.failure(self._call.words.internal_error, ErrorTable.CURRENT), _JSON
@@ -125,7 +125,7 @@ class CompatibleEndpoint:
                 return 200, answered.body, _JSON
         except RateLimited as no:
             headers = [(name.encode(), value.encode()) for name, value in limit_headers(no).items()]
-            return *words.throttled(no, table, self._request_id()), [*_JSON, *headers]
+            return *words.throttled(no, table, _request_id(self._rt)), [*_JSON, *headers]
         except words.fault as fault:
             return *words.failure(fault.error_code, table), _JSON
         except DomainError as no:
@@ -147,15 +147,28 @@ class CompatibleEndpoint:
         tell_caller(scope, caller.public_id, caller.connection.public_id)
         return caller
 
-    def _request_id(self) -> str:
-        return self._rt.entropy(16).hex()
-
     @staticmethod
     def _report(scope: HTTPScope, error: Exception) -> None:
         if isinstance(error, StorageError):
             _log.warning("storage_failed", error=str(error))
         else:
             _log.error("compatible_call_failed", path=scope["path"], exc_info=error)
+
+
+class NoSuchCall:
+    """Every other URI, as an ASGI application: the gateway knows none of them, whoever asks and however."""
+
+    def __init__(self, rt: Runtime) -> None:
+        self._rt = rt
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - the framework wants the name
+        """Serve one request."""
+        if await only_http(scope, send) is not None:
+            await answer(send, *gateway_unpublished(_request_id(self._rt)), _JSON)
+
+
+def _request_id(rt: Runtime) -> str:
+    return rt.entropy(16).hex()
 
 
 def _is_json(scope: HTTPScope) -> bool:

@@ -66,6 +66,7 @@ def license_calls(rt: Runtime) -> list[Call]:
         now = rt.clock()
         command = Heartbeat(
             code_index=code_index(rt, request.license),
+            named=request.license,
             connection_id=caller.connection.id,
             product_id=caller.product_id,
             now=now,

@@ -11,7 +11,7 @@ from licensesvc.services.limit_attempts import Limiter
 from licensesvc.services.relay import RelayDesk
 from licensesvc.services.runtime import Runtime
 from licensesvc.web.asgi import FewLargeBodies
-from licensesvc.web.openapi_compat.endpoint import MAX_BODY_BYTES, Call, CompatibleEndpoint
+from licensesvc.web.openapi_compat.endpoint import MAX_BODY_BYTES, Call, CompatibleEndpoint, NoSuchCall
 from licensesvc.web.openapi_compat.license_calls import license_calls
 from licensesvc.web.openapi_compat.order_query import order_calls
 from licensesvc.web.openapi_compat.relayed import relayed
@@ -34,4 +34,5 @@ def compatible_routes(rt: Runtime, gate: SoftwareGate, limiter: Limiter, desk: R
             return endpoint.__call__
         return FewLargeBodies(endpoint, MAX_BODY_BYTES).__call__
 
-    return [asgi(f"{ROOT}{call.path}", copy_scope=False)(served(call)) for call in relayed(rt, desk, calls(rt))]
+    routes = [asgi(f"{ROOT}{call.path}", copy_scope=False)(served(call)) for call in relayed(rt, desk, calls(rt))]
+    return [*routes, asgi(ROOT, is_mount=True, copy_scope=False)(NoSuchCall(rt).__call__)]
