@@ -17,7 +17,7 @@ from licensesvc.services.issue_license import open_code
 from licensesvc.services.seats import take_seat
 from licensesvc.signing.tokens import token_hash
 from licensesvc.storage import buyer_links
-from tests.services.test_service_supervision import lead, shop_of, way_to
+from tests.support_cases import lead, shop_of, way_to
 from tests.support_edges import Shop, rows
 from tests.support_web import Clock
 

@@ -15,7 +15,7 @@ from licensesvc.services.confirm_supervision import Confirmation, Confirmed, con
 from licensesvc.services.import_confirmations import MAX_ROWS, import_confirmations
 from licensesvc.services.supervise_many import SuperviseMany, supervise_many
 from licensesvc.storage import supervision
-from tests.services.test_service_supervision import case_of, command, delivered, license_of, prove, record
+from tests.support_cases import case_of, command, delivered, license_of, prove, record
 from tests.support_edges import Shop, open_shop, rows
 
 

@@ -1,7 +1,4 @@
-"""Supervision through its services: every stand × event × actor, effects on the license, replay, and nothing where it is refused."""
-
-import asyncio
-from itertools import product
+"""Supervision through its services: effects on the license, proofs, appeals, flows, replay."""
 
 import msgspec
 import pytest
@@ -9,203 +6,33 @@ import pytest
 from licensesvc.domain.acceptance import FormField, ProofKind
 from licensesvc.domain.errors import (
     DomainError,
-    ForbiddenActor,
     IllegalTransition,
-    InvalidCodeListed,
     InvalidParameter,
-    LicenseNotClaimed,
     ProofMissing,
 )
 from licensesvc.domain.instants import DAY, HOUR, PeriodUnit, parse_rfc3339, rfc3339
 from licensesvc.domain.license import LicenseState
 from licensesvc.domain.policy import Term
 from licensesvc.domain.product import DeliveryKind
-from licensesvc.domain.supervision import NEEDS_REASON, Actor, Event, FlowName, Node, Refund, Source
+from licensesvc.domain.supervision import Actor, Event, FlowName, Node, Refund, Source
 from licensesvc.domain.supervision_case import possible, replay
-from licensesvc.domain.supervision_flows import FLOWS, IN_FORCE
 from licensesvc.services.activate import activate
-from licensesvc.services.add_proof import StoredFile, add_proof
 from licensesvc.services.audit_database import audit_database
 from licensesvc.services.manage_catalog import PeriodFields
 from licensesvc.services.manage_standards import ChangeStandard, change_standard
-from licensesvc.services.record_supervision import RecordEvent, buyer_code_context, record_event, show_buyer_code
-from licensesvc.services.seats import take_seat
+from licensesvc.services.record_supervision import buyer_code_context, record_event, show_buyer_code
 from licensesvc.storage import acceptance, licenses, supervision
 from tests.services.test_service_activation import activation
-from tests.services.test_service_batches import activated_all
-from tests.support_edges import Shop, change, open_shop, rows
-from tests.support_supervision import expected, stands
-
-FILE = StoredFile(filename="a.pdf", media_type="application/pdf", size=3, sha256="ab" * 32)
-WRITTEN = ["supervision_cases", "supervision_events", "proofs", "audit_events", "license_states"]
-
-
-def command(event: Event, actor: Actor = Actor.OPERATOR, **more) -> RecordEvent:
-    if event is Event.REFUND_ASKED:
-        more = {"amount": 100, "paid": 100, **more}
-    if event is Event.CODE_SUBMITTED:
-        more = {"buyer_code": "AA-BB", **more}
-    reason = {"reason": "why"} if event in NEEDS_REASON else {}
-    return RecordEvent(event=event, actor=actor, **{**reason, **more})
-
-
-async def record(shop: Shop, case_id: str, event: Event, actor: Actor = Actor.OPERATOR, **more):
-    told = command(event, actor, **more)
-    return await shop.rt.db.write(lambda tx: record_event(tx, shop.rt, case_id, told, by="test"))
-
-
-async def case_of(shop: Shop, case_id: str):
-    return await shop.rt.db.read(lambda tx: supervision.by_public_id(tx, case_id))
-
-
-async def prove(shop: Shop, case_id: str, kind: ProofKind = ProofKind.OTHER):
-    return await shop.rt.db.write(lambda tx: add_proof(tx, shop.rt, case_id, kind, FILE, by="test"))
-
-
-def kind_and_time(flow: FlowName) -> tuple[DeliveryKind, int, bool]:
-    """An order that follows this flow."""
-    for kind, in_force in IN_FORCE.items():
-        for row in in_force:
-            if flow in {row.flow, row.reviewed}:
-                return kind, row.since, flow is row.reviewed
-    raise AssertionError(flow)
-
-
-async def shop_of(rt, flow: FlowName) -> tuple[Shop, dict]:
-    kind, since, reviewed = kind_and_time(flow)
-    shop = await open_shop(rt, name=flow.value, kind=kind)
-    return shop, {"order_time": since, "enablement_cloud": reviewed or None}
-
-
-def way_to(flow: FlowName, stand) -> list[Event]:
-    """Events that lead from DELIVERING or SUBMITTING to a stand, by the table that the tests have of their own."""
-    start = (Node.SUBMITTING if flow is FlowName.LICENSE_1_0_BUYER_CODE else Node.DELIVERING, Refund.NONE, False)
-    ways, waiting = {start: []}, [start]
-    while stand not in ways:
-        at = waiting.pop(0)
-        for event, (node, refund, frozen, actors) in expected(flow, at).items():
-            to = (node, refund, frozen)
-            if Actor.OPERATOR in actors and to not in ways:
-                ways[to] = [*ways[at], event]
-                waiting.append(to)
-    return ways[stand]
-
-
-async def lead(shop: Shop, case_id: str, way: list[Event]) -> None:
-    for event in way:
-        case = await case_of(shop, case_id)
-        if event is Event.PROOF_UPLOADED:
-            await prove(shop, case_id)
-        else:
-            await record(shop, case_id, event)
-        assert (await case_of(shop, case_id)).version == case.version + 1
-
-
-class Undone(Exception):
-    pass
-
-
-async def tried(shop: Shop, case_id: str, told: RecordEvent):
-    """What an event would make of a case; it is rolled back."""
-    outcome = []
-
-    async def verb(tx):
-        outcome.append(await record_event(tx, shop.rt, case_id, told, by="test"))
-        raise Undone
-
-    with pytest.raises(Undone):
-        await shop.rt.db.write(verb)
-    return outcome[0]
-
-
-async def refuse_all(shop: Shop, case_id: str, legal) -> int:
-    """Every event and actor that the table does not allow, all in one transaction that commits: a refusal has nothing to roll back."""
-
-    async def verb(tx) -> int:
-        refused = 0
-        for event, actor in product(Event, Actor):
-            if event not in legal or actor not in legal[event][3]:
-                with pytest.raises(ForbiddenActor if event in legal else IllegalTransition):
-                    await record_event(tx, shop.rt, case_id, command(event, actor), by="test")
-                refused += 1
-        return refused
-
-    return await shop.rt.db.write(verb)
-
-
-async def try_everything(rt, flow: FlowName, chosen) -> int:
-    """Every event by every actor at these stands; counts the refusals."""
-    shop, facts = await shop_of(rt, flow)
-    refused = 0
-    for number, stand in enumerate(chosen):
-        if stand[0] is Node.PAID:
-            continue  # a case leaves PAID in the transaction that opens it
-        received = await shop.sell(f"CS{number}", **facts)
-        case_id = received.case.public_id
-        assert received.case.flow is flow
-        await lead(shop, case_id, way_to(flow, stand))
-        if FLOWS[flow].submission is Event.PROOF_UPLOADED and stand[0] is Node.PROVING:
-            await rt.db.write(lambda tx, case_id=case_id: put_proof_row(tx, case_id))
-        case, written = await case_of(shop, case_id), await rows(rt, *WRITTEN)
-        assert (case.state.node, case.state.refund, case.state.frozen) == stand
-        legal = expected(flow, stand)
-        refused += await refuse_all(shop, case_id, legal)
-        for event, (node, refund, frozen, actors) in legal.items():
-            after = (await tried(shop, case_id, command(event, min(actors)))).state
-            assert (after.node, after.refund, after.frozen) == (node, refund, frozen), (stand, event)
-        assert (await case_of(shop, case_id), await rows(rt, *WRITTEN)) == (case, written), stand
-    return refused
-
-
-async def put_proof_row(tx, case_id: str) -> None:
-    """A proof that is there already, so that the seller may upload."""
-    case = await supervision.by_public_id(tx, case_id)
-    proof = acceptance.Proof(
-        id=0,
-        public_id=f"prf_{case_id}",
-        case_id=case.id,
-        kind=ProofKind.OTHER,
-        uploaded_at=1,
-        **msgspec.structs.asdict(FILE),
-    )
-    await acceptance.insert_proof(tx, proof)
-
-
-@pytest.mark.parametrize("flow", FlowName)
-@pytest.mark.parametrize("engine", ["sqlite"])
-async def test_every_triple_at_every_stand_leaves_what_the_table_says(rt, flow):
-    assert await try_everything(rt, flow, stands(flow)) > 500
-    assert (await audit_database(rt)).findings == ()
-
-
-@pytest.mark.parametrize("engine", ["postgres"])
-@pytest.mark.parametrize(
-    ("flow", "stand"),
-    [
-        (FlowName.HARDWARE, (Node.BUYER_CONFIRMING, Refund.PENDING_INSPECTION, True)),
-        (FlowName.LICENSE_2_0_2024_09_REVIEWED, (Node.REVIEWING, Refund.NONE, False)),
-    ],
-    ids=str,
+from tests.support_cases import (
+    case_of,
+    command,
+    complete,
+    delivered,
+    license_of,
+    prove,
+    record,
 )
-async def test_a_sample_of_the_triples_on_postgresql(rt, flow, stand):
-    assert await try_everything(rt, flow, [stand]) > 100
-    assert (await audit_database(rt)).findings == ()
-
-
-async def delivered(shop: Shop, order_id: str = "CS1", **facts) -> str:
-    case_id = (await shop.sell(order_id, **facts)).case.public_id
-    await record(shop, case_id, Event.DELIVERED, Actor.SELLER)
-    return case_id
-
-
-async def license_of(shop: Shop, case_id: str):
-    case = await case_of(shop, case_id)
-    return (await shop.rt.db.read(lambda tx: licenses.by_line(tx, case.line_ref))).view
-
-
-async def complete(shop: Shop, case_id: str):
-    await record(shop, case_id, Event.ACCEPTED)
-    return await record(shop, case_id, Event.COMPLETED)
+from tests.support_edges import Shop, open_shop, rows
 
 
 async def test_the_start_of_an_activated_license_stays_what_it_was(shop, clock):
@@ -453,70 +280,6 @@ async def test_a_case_does_not_follow_where_what_has_happened_does_not_fit(rt):
     received = await shop.sell("CS1", enablement_cloud=True)
 
     assert (received.case.flow, received.case.node) == (FlowName.LICENSE_2_0_2025_04, Node.ACCEPTED)
-
-
-WAYS = {
-    "single": lambda shop, code, _: shop.rt.db.submit(activate, activation(shop, code)),
-    "list": lambda shop, code, new: activated_all(shop, [new, code]),
-    "seat": lambda shop, code, _: take_seat(shop.rt, code, "device"),
-}
-
-
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("order_time", ["2024-01-01T00:00:00Z", "2025-04-24T15:59:59Z", "2025-04-24T16:00:00Z"])
-async def test_an_old_code_is_activated_once_it_is_claimed(rt, order_time, way):
-    shop = await open_shop(rt, kind=DeliveryKind.LICENSE_2_0)
-    code = await shop.sell_code("CS1", code="PL-1", order_time=parse_rfc3339(order_time))
-    case_id = (await shop.sell("CS1")).case.public_id
-    if order_time == "2025-04-24T16:00:00Z":  # nobody claims any more
-        await WAYS[way](shop, code, await shop.sell_code("CS2", code="PL-2"))
-        return
-    new = await shop.sell_code("CS2", code="PL-2")
-    for event in (Event.DELIVERED, Event.CLAIMED):
-        before = await rows(rt, *WRITTEN, "activations")
-        for refused in (
-            lambda: rt.db.submit(activate, activation(shop, code)),
-            lambda: activated_all(shop, [code]),
-            lambda: activated_all(shop, [code], real_effect_time=1),  # the state goes before the parameters
-            lambda: take_seat(rt, code, "device"),
-        ):
-            with pytest.raises(LicenseNotClaimed):
-                await refused()
-        with pytest.raises(InvalidCodeListed):
-            await activated_all(shop, [new, code])
-        assert await rows(rt, *WRITTEN, "activations") == before
-        assert (await license_of(shop, case_id)).state is LicenseState.ISSUED
-        await record(shop, case_id, event)
-
-    await WAYS[way](shop, code, new)
-
-    assert (await license_of(shop, case_id)).state is LicenseState.ACTIVE
-    assert (await audit_database(rt)).findings == ()
-
-
-async def test_an_unclaimed_code_in_a_batch_spoils_no_other_call(rt):
-    shop = await open_shop(rt, kind=DeliveryKind.LICENSE_2_0)
-    old = await shop.sell_code("CS1", code="PL-1", order_time=parse_rfc3339("2025-01-01T00:00:00Z"))
-    new = await shop.sell_code("CS2", code="PL-2")
-
-    seats = await asyncio.gather(
-        take_seat(rt, old, "device"), take_seat(rt, new, "device"), activated_all(shop, [old]), return_exceptions=True
-    )
-
-    assert [type(answer).__name__ for answer in seats] == ["LicenseNotClaimed", "Seat", "LicenseNotClaimed"]
-    assert (await audit_database(rt)).findings == ()
-
-
-async def test_a_code_in_service_gives_seats_whatever_its_case_says(rt):
-    shop = await open_shop(rt, kind=DeliveryKind.LICENSE_2_0)
-    code = await shop.sell_code("CS1", code="PL-1", order_time=parse_rfc3339("2025-01-01T00:00:00Z"))
-    await change(
-        rt,
-        "UPDATE license_states SET state = 'ACTIVE', activated_at = 1, service_start = 1, expires_at = $1",
-        rt.clock() + DAY,
-    )
-
-    assert (await take_seat(rt, code, "device")).is_new
 
 
 async def test_an_activation_is_recorded_while_an_appeal_runs(shop, rt):
