@@ -21,25 +21,25 @@ from licensesvc.marketplace.huawei.client import MarketplaceClient
 from licensesvc.metrics import Metrics
 from licensesvc.outbound.addresses import Policy
 from licensesvc.outbound.client import OutboundClient
-from licensesvc.services.authenticate_software import SoftwareGate
-from licensesvc.services.follow_keys import KeyFollower
-from licensesvc.services.housekeeping import Housekeeping
-from licensesvc.services.limit_attempts import Limiter, limits
-from licensesvc.services.mailer import Mailer, mail_server
-from licensesvc.services.open_connection import CallbackDoors
+from licensesvc.services.access.authenticate_software import SoftwareGate
+from licensesvc.services.access.limit_attempts import Limiter, limits
+from licensesvc.services.calls.open_connection import CallbackDoors
+from licensesvc.services.guard.watch_delisting import DelistingWatch
+from licensesvc.services.mail.mailer import Mailer, mail_server
+from licensesvc.services.messages.restart_message import Restarter
+from licensesvc.services.orders.reconcile import Reconciler, plan_of
 from licensesvc.services.outbox_worker import OutboxWorker
-from licensesvc.services.readiness import Readiness
-from licensesvc.services.reconcile import Reconciler, plan_of
-from licensesvc.services.relay import RelayDesk
-from licensesvc.services.relay_calls import RelayCalls
-from licensesvc.services.relay_usage import resume_reports
-from licensesvc.services.restart_message import Restarter
-from licensesvc.services.rotate_vault import VaultResealer
+from licensesvc.services.relay.relay import RelayDesk
+from licensesvc.services.relay.relay_calls import RelayCalls
+from licensesvc.services.relay.relay_usage import resume_reports
 from licensesvc.services.runtime import Runtime
-from licensesvc.services.sealed_values import require_vault
-from licensesvc.services.supervision_clock import SupervisionClock
-from licensesvc.services.watch_delisting import DelistingWatch
-from licensesvc.services.webhook_dispatcher import WebhookDispatcher
+from licensesvc.services.supervision.supervision_clock import SupervisionClock
+from licensesvc.services.upkeep.follow_keys import KeyFollower
+from licensesvc.services.upkeep.housekeeping import Housekeeping
+from licensesvc.services.upkeep.readiness import Readiness
+from licensesvc.services.upkeep.rotate_vault import VaultResealer
+from licensesvc.services.upkeep.sealed_values import require_vault
+from licensesvc.services.webhooks.webhook_dispatcher import WebhookDispatcher
 from licensesvc.settings import Settings
 from licensesvc.signing import keyset, vault
 from licensesvc.signing.privatefiles import private_directory

@@ -30,9 +30,10 @@ import uvloop
 
 from licensesvc.app import create_app
 from licensesvc.cli.serving import listen_tcp, run_server, stop_with_parent, url_of
-from licensesvc.services import proof_store, supervision_clock, webhook_dispatcher
 from licensesvc.services.runtime import Runtime
-from licensesvc.services.supervision_clock import SupervisionClock
+from licensesvc.services.supervision import proof_store, supervision_clock
+from licensesvc.services.supervision.supervision_clock import SupervisionClock
+from licensesvc.services.webhooks import webhook_dispatcher
 from licensesvc.settings import Settings
 from licensesvc.signing import keyset, vault
 from licensesvc.signing.signer import KeysetSigner

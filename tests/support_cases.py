@@ -4,8 +4,8 @@ from licensesvc.domain.acceptance import ProofKind
 from licensesvc.domain.product import DeliveryKind
 from licensesvc.domain.supervision import NEEDS_REASON, Actor, Event, FlowName, Node, Refund
 from licensesvc.domain.supervision_flows import IN_FORCE
-from licensesvc.services.add_proof import StoredFile, add_proof
-from licensesvc.services.record_supervision import RecordEvent, record_event
+from licensesvc.services.supervision.add_proof import StoredFile, add_proof
+from licensesvc.services.supervision.record_supervision import RecordEvent, record_event
 from licensesvc.storage import licenses, supervision
 from tests.support_edges import Shop, open_shop
 from tests.support_supervision import expected

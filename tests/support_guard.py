@@ -2,13 +2,13 @@
 
 import msgspec
 
-from licensesvc.services.declare_to_guard import (
+from licensesvc.services.guard.declare_to_guard import (
     DeclareOnSale,
     ReportFailedOrders,
     declare_on_sale,
     report_failed_orders,
 )
-from licensesvc.services.watch_delisting import DelistingWatch
+from licensesvc.services.guard.watch_delisting import DelistingWatch
 from licensesvc.storage import alerts, messages
 
 

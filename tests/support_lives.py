@@ -25,7 +25,7 @@ from typing import Any, TypeAlias
 import httpx2
 import msgspec
 
-from licensesvc.services.audit_database import audit_database
+from licensesvc.services.upkeep.audit_database import audit_database
 from licensesvc.storage.sqlite_reader import open_sqlite_reader
 from tests.mortal_server import NEVER, Life
 from tests.support_process import running

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from aiosmtpd.smtp import SMTP, AuthResult, syntax
 
-from licensesvc.services.mailer import Mail, Mailer, mail_server
+from licensesvc.services.mail.mailer import Mail, Mailer, mail_server
 
 ADDRESS = "canary.buyer@example.com"
 NAME = "name-canary"

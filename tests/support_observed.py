@@ -10,8 +10,8 @@ from litestar.types import ASGIApp
 
 from licensesvc.app import create_readiness
 from licensesvc.metrics import Metrics
-from licensesvc.services.readiness import Readiness
-from licensesvc.services.watch_delisting import DelistingWatch
+from licensesvc.services.guard.watch_delisting import DelistingWatch
+from licensesvc.services.upkeep.readiness import Readiness
 from licensesvc.settings import Settings
 from licensesvc.web.metrics_page import MetricsDoor
 from licensesvc.web.observed import Observed

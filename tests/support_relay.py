@@ -15,12 +15,12 @@ from licensesvc.domain.instants import format_stamp, zone_of
 from licensesvc.domain.product import DeliveryKind
 from licensesvc.marketplace.huawei import aksk
 from licensesvc.marketplace.huawei.client import MarketplaceClient
-from licensesvc.services.authenticate_software import SoftwareGate
-from licensesvc.services.limit_attempts import Limiter, limits
+from licensesvc.services.access.authenticate_software import SoftwareGate
+from licensesvc.services.access.limit_attempts import Limiter, limits
 from licensesvc.services.outbox_worker import OutboxWorker
-from licensesvc.services.relay import RelayDesk
-from licensesvc.services.relay_calls import RelayCalls
-from licensesvc.services.relay_usage import resume_reports
+from licensesvc.services.relay.relay import RelayDesk
+from licensesvc.services.relay.relay_calls import RelayCalls
+from licensesvc.services.relay.relay_usage import resume_reports
 from licensesvc.services.runtime import Runtime
 from licensesvc.settings import Settings
 from licensesvc.web.forwarded import ForwardedFor

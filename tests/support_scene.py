@@ -14,10 +14,10 @@ import msgspec
 
 from licensesvc.domain.instants import HOUR, MINUTE, SECOND, rfc3339
 from licensesvc.domain.product import DeliveryKind
-from licensesvc.services.feed_webhooks import feed_webhooks
-from licensesvc.services.manage_webhooks import CreateEndpoint, create_endpoint
 from licensesvc.services.runtime import Runtime
-from licensesvc.services.supervision_clock import SupervisionClock
+from licensesvc.services.supervision.supervision_clock import SupervisionClock
+from licensesvc.services.webhooks.feed_webhooks import feed_webhooks
+from licensesvc.services.webhooks.manage_webhooks import CreateEndpoint, create_endpoint
 from tests.support_buyer import Linked, link_to
 from tests.support_calls import CODE, Sender
 from tests.support_edges import Shop, open_shop

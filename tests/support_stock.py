@@ -10,11 +10,17 @@ from licensesvc.domain.instants import PeriodUnit
 from licensesvc.domain.order import OrderFacts, OrderType
 from licensesvc.domain.policy import Term
 from licensesvc.domain.product import DeliveryKind
-from licensesvc.services.issue_license import open_code
-from licensesvc.services.manage_catalog import CreatePolicy, CreateProduct, PeriodFields, create_policy, create_product
-from licensesvc.services.manage_connections import CreateConnection, create_connection
-from licensesvc.services.manage_credentials import CreateCredential, create_credential
-from licensesvc.services.receive_order import receive_line
+from licensesvc.services.access.manage_credentials import CreateCredential, create_credential
+from licensesvc.services.catalog.manage_catalog import (
+    CreatePolicy,
+    CreateProduct,
+    PeriodFields,
+    create_policy,
+    create_product,
+)
+from licensesvc.services.catalog.manage_connections import CreateConnection, create_connection
+from licensesvc.services.licenses.issue_license import open_code
+from licensesvc.services.orders.receive_order import receive_line
 from licensesvc.services.runtime import Runtime
 from licensesvc.settings import Settings
 from licensesvc.storage.credentials import Scope

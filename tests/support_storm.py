@@ -19,8 +19,14 @@ from licensesvc.domain.instants import SECOND, PeriodUnit, to_datetime
 from licensesvc.domain.policy import Term
 from licensesvc.domain.product import DeliveryKind
 from licensesvc.marketplace.huawei.signature_v1 import auth_token
-from licensesvc.services.manage_catalog import CreatePolicy, CreateProduct, PeriodFields, create_policy, create_product
-from licensesvc.services.manage_connections import CreateConnection, create_connection
+from licensesvc.services.catalog.manage_catalog import (
+    CreatePolicy,
+    CreateProduct,
+    PeriodFields,
+    create_policy,
+    create_product,
+)
+from licensesvc.services.catalog.manage_connections import CreateConnection, create_connection
 from licensesvc.services.runtime import Runtime
 from licensesvc.settings import Settings
 from licensesvc.storage.port import Tx

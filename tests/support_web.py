@@ -14,15 +14,15 @@ from litestar.di import Provide
 from litestar.types import ControllerRouterHandler
 
 from licensesvc.marketplace.huawei.client import MarketplaceClient
-from licensesvc.services.authenticate_software import SoftwareGate
-from licensesvc.services.limit_attempts import Limiter, limits
-from licensesvc.services.manage_tokens import CreateToken, create_token
-from licensesvc.services.open_connection import CallbackDoors
-from licensesvc.services.reconcile import Reconciler, plan_of
-from licensesvc.services.restart_message import Restarter
-from licensesvc.services.rotate_vault import VaultResealer
+from licensesvc.services.access.authenticate_software import SoftwareGate
+from licensesvc.services.access.limit_attempts import Limiter, limits
+from licensesvc.services.access.manage_tokens import CreateToken, create_token
+from licensesvc.services.calls.open_connection import CallbackDoors
+from licensesvc.services.guard.watch_delisting import DelistingWatch
+from licensesvc.services.messages.restart_message import Restarter
+from licensesvc.services.orders.reconcile import Reconciler, plan_of
 from licensesvc.services.runtime import Runtime
-from licensesvc.services.watch_delisting import DelistingWatch
+from licensesvc.services.upkeep.rotate_vault import VaultResealer
 from licensesvc.settings import Settings
 from licensesvc.signing import keyset, vault
 from licensesvc.signing.privatefiles import private_directory

@@ -14,9 +14,9 @@ import msgspec
 from licensesvc.domain.audit import AuditEvent
 from licensesvc.outbound.addresses import Policy
 from licensesvc.outbound.client import Bounds, OutboundClient
-from licensesvc.services.manage_webhooks import CreateEndpoint, create_endpoint
 from licensesvc.services.runtime import Runtime
-from licensesvc.services.webhook_dispatcher import WebhookDispatcher
+from licensesvc.services.webhooks.manage_webhooks import CreateEndpoint, create_endpoint
+from licensesvc.services.webhooks.webhook_dispatcher import WebhookDispatcher
 from licensesvc.storage import audit, webhook_deliveries, webhook_endpoints
 from licensesvc.storage.port import Tx
 from licensesvc.storage.webhook_endpoints import StoredEndpoint

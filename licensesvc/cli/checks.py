@@ -19,9 +19,9 @@ from licensesvc.app import now, open_reader
 from licensesvc.cli.errors import failure_of
 from licensesvc.domain.connection import MARKETPLACE_HOSTS, Connection
 from licensesvc.domain.instants import HOUR, SECOND, Instant
-from licensesvc.services.housekeeping import backups
-from licensesvc.services.proof_store import proof_file
-from licensesvc.services.sealed_values import unopenable
+from licensesvc.services.supervision.proof_store import proof_file
+from licensesvc.services.upkeep.housekeeping import backups
+from licensesvc.services.upkeep.sealed_values import unopenable
 from licensesvc.settings import FILE_NAME, Settings
 from licensesvc.signing import keyset, vault
 from licensesvc.signing.agefile import UnusableRecipient, recipient

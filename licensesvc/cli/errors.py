@@ -26,10 +26,10 @@ def failure_of(error: Exception) -> Failure:
     """Put whatever a command raised into one line."""
     from licensesvc.app import NotReady
     from licensesvc.sandbox.state import StateError
-    from licensesvc.services.archive import ArchiveDamaged, ArchiveTooNew
-    from licensesvc.services.backup import BackupImpossible
-    from licensesvc.services.restore import NotEmpty
-    from licensesvc.services.sealed_values import VaultKeysLost
+    from licensesvc.services.upkeep.archive import ArchiveDamaged, ArchiveTooNew
+    from licensesvc.services.upkeep.backup import BackupImpossible
+    from licensesvc.services.upkeep.restore import NotEmpty
+    from licensesvc.services.upkeep.sealed_values import VaultKeysLost
     from licensesvc.settings import SettingsError
     from licensesvc.signing.agefile import CannotDecrypt, UnusableRecipient
     from licensesvc.signing.keyset import KeysetDamaged

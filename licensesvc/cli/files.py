@@ -14,7 +14,7 @@ from licensesvc.cli.options import data_dir_option, json_option, print_json, set
 
 if TYPE_CHECKING:
     from licensesvc.cli.admin_client import AdminClient
-    from licensesvc.services.csvfiles import Layout, Record
+    from licensesvc.services.imports.csvfiles import Layout, Record
     from licensesvc.settings import Settings
 
 PART: Final = 500
@@ -52,9 +52,9 @@ def import_orders(
 async def _import(settings: "Settings", path: Path, connection: str, passes: Sequence[bool]) -> dict[str, Any]:
     from licensesvc.cli.admin_client import open_admin
     from licensesvc.domain.errors import InvalidParameter
-    from licensesvc.services.csvfiles import examine
-    from licensesvc.services.import_orders import COLUMNS, REQUIRED
-    from licensesvc.services.import_rows import MAX_ROWS
+    from licensesvc.services.imports.csvfiles import examine
+    from licensesvc.services.imports.import_orders import COLUMNS, REQUIRED
+    from licensesvc.services.imports.import_rows import MAX_ROWS
 
     report: dict[str, Any] = {}
     with path.open("rb") as file:
@@ -77,7 +77,7 @@ async def _walk(
     from rich.console import Console
     from rich.progress import Progress
 
-    from licensesvc.services.csvfiles import records
+    from licensesvc.services.imports.csvfiles import records
 
     total: dict[str, Any] = {"rows": layout.rows, **dict.fromkeys(_COUNTS, 0), "bad_rows": [], "written": not dry_run}
     console = Console(stderr=True)
@@ -96,7 +96,7 @@ async def _walk(
 async def _send(
     client: "AdminClient", layout: "Layout", part: Sequence["Record"], connection: str, *, dry_run: bool
 ) -> dict[str, Any]:
-    from licensesvc.services import csvfiles
+    from licensesvc.services.imports import csvfiles
 
     sent = [record for record in part if record.problem is None]
     rows = [[record.cells.get(column) for column in layout.columns] for record in sent]

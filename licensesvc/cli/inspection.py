@@ -10,7 +10,7 @@ from licensesvc.cli.errors import FAILED, Misconfigured, failure_of
 from licensesvc.cli.options import data_dir_option, json_option, print_facts, print_json, settings_of
 
 if TYPE_CHECKING:
-    from licensesvc.services.audit_database import AuditReport
+    from licensesvc.services.upkeep.audit_database import AuditReport
     from licensesvc.settings import Settings
 
 
@@ -70,7 +70,7 @@ async def _license_of(settings: "Settings", text: str) -> dict[str, Any]:
     from licensesvc.app import now, open_reader, open_runtime
     from licensesvc.domain.instants import rfc3339
     from licensesvc.domain.license import status_at
-    from licensesvc.services.issue_license import code_index
+    from licensesvc.services.licenses.issue_license import code_index
     from licensesvc.storage import licenses
 
     async with open_runtime(settings, open_reader) as rt:
@@ -109,7 +109,7 @@ async def _audit(settings: "Settings") -> "AuditReport":
     from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
     from licensesvc.app import open_reader, open_runtime
-    from licensesvc.services.audit_database import audit_database
+    from licensesvc.services.upkeep.audit_database import audit_database
 
     console = Console(stderr=True)
     columns = TextColumn("{task.description}"), TextColumn("{task.completed}"), TimeElapsedColumn()

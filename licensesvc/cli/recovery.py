@@ -16,8 +16,8 @@ from licensesvc.cli.errors import FAILED, Failure
 from licensesvc.cli.options import data_dir_option, json_option, print_facts, settings_of
 
 if TYPE_CHECKING:
-    from licensesvc.services.audit_database import AuditReport
-    from licensesvc.services.restore import Verified
+    from licensesvc.services.upkeep.audit_database import AuditReport
+    from licensesvc.services.upkeep.restore import Verified
     from licensesvc.settings import Settings
     from licensesvc.signing.agefile import Unlock
 
@@ -52,7 +52,7 @@ def backup(
     settings = settings_of(data_dir=data_dir)
     from licensesvc.app import open_reader, open_runtime
     from licensesvc.domain.instants import rfc3339
-    from licensesvc.services.backup import BackupFigures, back_up
+    from licensesvc.services.upkeep.backup import BackupFigures, back_up
     from licensesvc.signing import agefile
 
     phrase = _passphrase(passphrase_file, ask=passphrase, new=True)
@@ -116,7 +116,7 @@ def restore(
     """
     settings = settings_of(data_dir=data_dir)
     from licensesvc.domain.instants import rfc3339
-    from licensesvc.services.restore import verify_backup
+    from licensesvc.services.upkeep.restore import verify_backup
     from licensesvc.signing import agefile
 
     phrase = _passphrase(passphrase_file, ask=passphrase, new=False)
@@ -183,8 +183,8 @@ async def _load(
     settings: "Settings", source: Path, unlock: "Unlock", verified: "Verified", report: Callable[[str, int], None]
 ) -> "AuditReport":
     from licensesvc.app import now, open_database, open_runtime
-    from licensesvc.services.audit_database import audit_database
-    from licensesvc.services.restore import load_backup
+    from licensesvc.services.upkeep.audit_database import audit_database
+    from licensesvc.services.upkeep.restore import load_backup
     from licensesvc.signing.privatefiles import private_directory
 
     private_directory(settings.proofs_dir)

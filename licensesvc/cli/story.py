@@ -24,7 +24,7 @@ from licensesvc.domain.licensecode import is_own
 from licensesvc.domain.supervision import Node
 from licensesvc.marketplace.huawei.result_codes import OpenApiCode
 from licensesvc.sandbox.product import Product
-from licensesvc.services.audit_database import audit_database
+from licensesvc.services.upkeep.audit_database import audit_database
 from licensesvc.settings import Settings
 from licensesvc.signing import envelope
 from licensesvc.signing.keyset import public_key_from_jwk

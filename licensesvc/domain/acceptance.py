@@ -1,6 +1,6 @@
 """The acceptance standard (商家自定义验收规则): what the seller of a product must upload before whoever accepts it is asked (spec §6.6).
 
-In: kinds of proof, fields of the form, what is still missing. Out: files (services/proof_store.py), when it matters (supervision_flows.py).
+In: kinds of proof, fields of the form, what is still missing. Out: files (services/supervision/proof_store.py), when it matters (supervision_flows.py).
 """
 
 from collections.abc import Collection

@@ -1,6 +1,6 @@
 """What the seller changes about a license by hand; each takes what is known and returns what it becomes.
 
-In: who may change what in which state. Out: reasons, audit and storing (services/change_license.py). A change that is there already
+In: who may change what in which state. Out: reasons, audit and storing (services/licenses/change_license.py). A change that is there already
 returns the view as it was given: asking twice does nothing twice.
 """
 

@@ -1,7 +1,7 @@
 """What calls of the marketplace make of a license: later end, freeze, release; each takes what is known and returns what it becomes.
 
 In: which of two refreshes is the newer, what a call may still change, the note for whoever reads the message. Out: finding the license,
-storing, audit (services/change_by_call.py). Calls come late, twice and out of order (spec §2.1): the same calls shall lead to the same end.
+storing, audit (services/calls/change_by_call.py). Calls come late, twice and out of order (spec §2.1): the same calls shall lead to the same end.
 Two rules do it. A refresh counts by the age of its order, not by when it arrived. And the marketplace freezes only what has
 expired, so a freeze never stands beside an end that lies ahead.
 """

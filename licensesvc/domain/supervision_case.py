@@ -1,7 +1,7 @@
 """A supervision case: its small state, what an event makes of it, and the same state rebuilt from the log.
 
 In: one event after another, each checked against the flow's table and a few guards. Out: proofs (acceptance.py), deadlines
-(supervision_deadlines.py), what else an event brings about, e.g. for the license (services/supervise.py).
+(supervision_deadlines.py), what else an event brings about, e.g. for the license (services/supervision/supervise.py).
 
 A case knows two truths: what has *happened* as far as we were told, and what the marketplace has *confirmed* (ADR 40). Every event carries
 its source and when it was confirmed there; confirming one confirms all before it, for a flow has no way around its nodes.

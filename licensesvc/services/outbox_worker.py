@@ -13,13 +13,15 @@ from licensesvc.marketplace.huawei.breaker import BreakerOpen
 from licensesvc.marketplace.huawei.client import MarketplaceClient, MarketplaceUnreachable
 from licensesvc.marketplace.huawei.orders import MalformedAnswer, MarketplaceRefusal
 from licensesvc.outbound.client import OutboundClient
-from licensesvc.services import mail_code, mail_link, raise_alerts, relay_usage
-from licensesvc.services.mailer import MailDelayed, Mailer, Undeliverable
-from licensesvc.services.marketplace_account import CannotAsk
-from licensesvc.services.notify_order import OUTBOX_KIND
-from licensesvc.services.query_order import decode_query, query_order
+from licensesvc.services.catalog.marketplace_account import CannotAsk
+from licensesvc.services.guard import raise_alerts
+from licensesvc.services.guard.send_alerts import AlertDelayed, carriers, send_alert
+from licensesvc.services.mail import mail_code, mail_link
+from licensesvc.services.mail.mailer import MailDelayed, Mailer, Undeliverable
+from licensesvc.services.orders.notify_order import OUTBOX_KIND
+from licensesvc.services.orders.query_order import decode_query, query_order
+from licensesvc.services.relay import relay_usage
 from licensesvc.services.runtime import Runtime
-from licensesvc.services.send_alerts import AlertDelayed, carriers, send_alert
 from licensesvc.storage import outbox
 from licensesvc.storage.outbox import OutboxItem
 from licensesvc.storage.port import StorageError

@@ -3,7 +3,7 @@
 from litestar import MediaType, Response, get
 from litestar.di import NamedDependency
 
-from licensesvc.services.readiness import Readiness
+from licensesvc.services.upkeep.readiness import Readiness
 
 
 @get("/healthz", media_type=MediaType.TEXT, include_in_schema=False)

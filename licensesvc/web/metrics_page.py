@@ -13,10 +13,10 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from licensesvc.metrics import CONTENT_TYPE, Metrics
-from licensesvc.services.measure import measure
-from licensesvc.services.readiness import Readiness
+from licensesvc.services.guard.watch_delisting import DelistingWatch
 from licensesvc.services.runtime import Runtime
-from licensesvc.services.watch_delisting import DelistingWatch
+from licensesvc.services.upkeep.measure import measure
+from licensesvc.services.upkeep.readiness import Readiness
 from licensesvc.storage.port import StorageError
 from licensesvc.web.admin.access import CONTROL
 from licensesvc.web.asgi import answer

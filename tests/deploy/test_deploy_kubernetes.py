@@ -11,7 +11,7 @@ import yaml
 
 from licensesvc.cli.program import program
 from licensesvc.cli.program import run as licensesvc
-from licensesvc.services.proof_store import put_proof
+from licensesvc.services.supervision.proof_store import put_proof
 from licensesvc.settings import Settings
 from licensesvc.signing import keyset, vault
 from licensesvc.signing.privatefiles import private_directory

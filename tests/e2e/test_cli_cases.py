@@ -181,7 +181,7 @@ def test_many_are_recorded_and_confirmed_part_by_part(command, said, data, cases
         return await post(self, path, body)
 
     monkeypatch.setattr("licensesvc.cli.many_cases.PART", 2)
-    monkeypatch.setattr("licensesvc.services.supervise_many.BULK_S", seconds)
+    monkeypatch.setattr("licensesvc.services.supervision.supervise_many.BULK_S", seconds)
     monkeypatch.setattr(AdminClient, "post", counted)
 
     code, results, _ = command("case", "record-many", "delivered", "--node", "DELIVERING", "--actor", "seller", *where)

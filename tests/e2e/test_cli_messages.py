@@ -129,7 +129,7 @@ def serving_sandbox(start):
 
         async def tell():
             from licensesvc.sandbox.state import State, sandbox_file
-            from licensesvc.services.marketplace_account import api_secret_context
+            from licensesvc.services.catalog.marketplace_account import api_secret_context
 
             state = State.open(sandbox_file(data))
             async with open_runtime(Settings(data_dir=str(data))) as rt:

@@ -74,7 +74,7 @@ def test_an_endpoint_is_made_stopped_started_and_told_again(data, command, endpo
     assert "license.*, order.received" in capsys.readouterr().out
 
     passed(data, 3)
-    monkeypatch.setattr("licensesvc.services.manage_webhooks.REPLAYED_AT_ONCE", 4)
+    monkeypatch.setattr("licensesvc.services.webhooks.manage_webhooks.REPLAYED_AT_ONCE", 4)
     code, told, _ = command("webhook", "replay", endpoint["id"], "--since", "2020-01-01T00:00:00Z", *where)
 
     assert code == 0
@@ -85,14 +85,14 @@ def test_events_of_one_moment_end_a_replay_and_a_full_queue_says_where_to_go_on(
     where = ("--data-dir", data)
     replay = ("webhook", "replay", endpoint["id"], "--since", "2020-01-01T00:00:00Z", *where)
     passed(data, 3)
-    monkeypatch.setattr("licensesvc.services.manage_webhooks.REPLAYED_AT_ONCE", 2)
-    monkeypatch.setattr("licensesvc.services.manage_webhooks.MOST_OPEN", 2)
+    monkeypatch.setattr("licensesvc.services.webhooks.manage_webhooks.REPLAYED_AT_ONCE", 2)
+    monkeypatch.setattr("licensesvc.services.webhooks.manage_webhooks.MOST_OPEN", 2)
 
     code, _, why = command(*replay)
     assert (code, why.count("\n")) == (1, 1)
     assert "2 queued; go on later with --since 20" in why
 
-    monkeypatch.setattr("licensesvc.services.manage_webhooks.MOST_OPEN", 1_000)
+    monkeypatch.setattr("licensesvc.services.webhooks.manage_webhooks.MOST_OPEN", 1_000)
     asyncio.run(changed(data, "UPDATE audit_events SET at = 1795000000000"))
     code, _, why = command(*replay)
     assert (code, why.count("\n")) == (1, 1)

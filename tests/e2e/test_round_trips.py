@@ -14,7 +14,7 @@ from licensesvc.sandbox.app import create_sandbox
 from licensesvc.sandbox.chaos import Wish
 from licensesvc.sandbox.product import Product
 from licensesvc.sandbox.state import State, sandbox_file
-from licensesvc.services.issue_license import code_index
+from licensesvc.services.licenses.issue_license import code_index
 from licensesvc.storage import licenses, supervision
 from tests.sandbox.conftest import eventually
 from tests.support_edges import KEY, listening, open_edge, open_shop

@@ -15,7 +15,7 @@ import pytest
 import structlog
 
 from licensesvc.marketplace.huawei import signature_v1, signature_v2
-from licensesvc.services.manage_tokens import CreateToken, create_token
+from licensesvc.services.access.manage_tokens import CreateToken, create_token
 from licensesvc.storage.credentials import Role, Scope
 from tests import support_mutations as broken
 from tests.support_edges import HOST, KEY, ROOT, Answer, Edge, Pair, ask, open_edge, signed_headers

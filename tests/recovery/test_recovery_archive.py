@@ -9,8 +9,8 @@ from pyrage.x25519 import Identity
 
 from licensesvc.app import open_runtime
 from licensesvc.cli.program import run
-from licensesvc.services import backup
-from licensesvc.services.archive import (
+from licensesvc.services.upkeep import backup
+from licensesvc.services.upkeep.archive import (
     AppliedFile,
     ArchiveDamaged,
     ArchiveTooNew,
@@ -22,8 +22,8 @@ from licensesvc.services.archive import (
     Rows,
     read_archive,
 )
-from licensesvc.services.backup import back_up
-from licensesvc.services.restore import verify_backup
+from licensesvc.services.upkeep.backup import back_up
+from licensesvc.services.upkeep.restore import verify_backup
 from licensesvc.settings import Settings
 from licensesvc.signing.agefile import decrypting, encrypting
 from licensesvc.signing.privatefiles import create_private

@@ -8,10 +8,10 @@ import pytest
 from licensesvc.app import create_app, open_runtime
 from licensesvc.domain.order import OrderFacts, OrderType
 from licensesvc.marketplace.huawei.signature_v1 import auth_token
-from licensesvc.services.audit_database import audit_database
-from licensesvc.services.erase_buyer import EraseBuyer, erase_buyer
-from licensesvc.services.manage_connections import ChangeConnection, change_connection
-from licensesvc.services.receive_order import receive_line
+from licensesvc.services.catalog.manage_connections import ChangeConnection, change_connection
+from licensesvc.services.orders.receive_order import receive_line
+from licensesvc.services.upkeep.audit_database import audit_database
+from licensesvc.services.upkeep.erase_buyer import EraseBuyer, erase_buyer
 from licensesvc.settings import Settings
 from licensesvc.storage import buyers, connections
 from licensesvc.storage.orders import Buyer

@@ -10,10 +10,10 @@ import pytest
 
 from licensesvc.app import create_app, now, open_runtime
 from licensesvc.cli.program import run
-from licensesvc.services import follow_keys
-from licensesvc.services.follow_keys import KeyFollower
-from licensesvc.services.rotate_keys import rotate_keys
-from licensesvc.services.sign_license import first_document, signed_license
+from licensesvc.services.licenses.sign_license import first_document, signed_license
+from licensesvc.services.upkeep import follow_keys
+from licensesvc.services.upkeep.follow_keys import KeyFollower
+from licensesvc.services.upkeep.rotate_keys import rotate_keys
 from licensesvc.settings import Settings
 from licensesvc.signing import envelope, keyset
 from licensesvc.signing.envelope import InvalidToken, verify

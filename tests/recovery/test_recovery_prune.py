@@ -5,8 +5,8 @@ import secrets
 import pytest
 
 from licensesvc.domain.instants import DAY
-from licensesvc.services.prune import Retention, prune, stale
 from licensesvc.services.runtime import Runtime
+from licensesvc.services.upkeep.prune import Retention, prune, stale
 from licensesvc.signing import keyset, vault
 from licensesvc.signing.signer import KeysetSigner
 from licensesvc.storage import retention

@@ -12,7 +12,7 @@ import pytest
 from licensesvc.app import open_runtime
 from licensesvc.cli.program import run
 from licensesvc.domain.instants import parse_rfc3339
-from licensesvc.services.proof_store import put_proof
+from licensesvc.services.supervision.proof_store import put_proof
 from licensesvc.settings import Settings
 from licensesvc.storage.tables import pages, tables
 from tests.support_load import ACTIVATE, SUCCESS, send

@@ -10,9 +10,9 @@ from pyrage.x25519 import Identity
 from licensesvc.app import create_app, open_reader, open_runtime
 from licensesvc.cli.checks import State, _backups
 from licensesvc.domain.instants import DAY, HOUR, MINUTE
-from licensesvc.services import housekeeping
-from licensesvc.services.housekeeping import AGAIN_AFTER, Housekeeping, backups
-from licensesvc.services.restore import verify_backup
+from licensesvc.services.upkeep import housekeeping
+from licensesvc.services.upkeep.housekeeping import AGAIN_AFTER, Housekeeping, backups
+from licensesvc.services.upkeep.restore import verify_backup
 from licensesvc.settings import Settings
 from licensesvc.signing.agefile import UnusableRecipient
 from licensesvc.signing.privatefiles import LooseFile

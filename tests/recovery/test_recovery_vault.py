@@ -10,11 +10,11 @@ import pytest
 
 from licensesvc.app import create_app, now, open_runtime
 from licensesvc.cli.program import run
-from licensesvc.services import rotate_vault as rotation
-from licensesvc.services.audit_database import audit_database
-from licensesvc.services.issue_license import code_index, open_code
-from licensesvc.services.rotate_vault import OVERLAP, VaultResealer, rotate_vault, vault_keys
-from licensesvc.services.sealed_values import _CONTEXTS, unopenable
+from licensesvc.services.licenses.issue_license import code_index, open_code
+from licensesvc.services.upkeep import rotate_vault as rotation
+from licensesvc.services.upkeep.audit_database import audit_database
+from licensesvc.services.upkeep.rotate_vault import OVERLAP, VaultResealer, rotate_vault, vault_keys
+from licensesvc.services.upkeep.sealed_values import _CONTEXTS, unopenable
 from licensesvc.settings import Settings
 from licensesvc.signing import vault
 from licensesvc.signing.vault import CannotOpen, VaultDamaged

@@ -6,7 +6,7 @@ import pytest
 
 from licensesvc.domain.instants import MINUTE
 from licensesvc.domain.product import DeliveryKind
-from licensesvc.services.relay import REFUSED_KEPT_FOR
+from licensesvc.services.relay.relay import REFUSED_KEPT_FOR
 from licensesvc.storage.credentials import Scope
 from tests.support_edges import change, open_shop
 from tests.support_relay import ACTIVATE, EXPIRES, QUERY, Code, states

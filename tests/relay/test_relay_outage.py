@@ -12,7 +12,7 @@ import pytest
 
 from licensesvc.app import create_app
 from licensesvc.domain.instants import MINUTE
-from licensesvc.services import relay_usage
+from licensesvc.services.relay import relay_usage
 from licensesvc.settings import Settings
 from licensesvc.storage import relay as rows
 from licensesvc.web.forwarded import ForwardedFor

@@ -8,7 +8,7 @@ import pytest
 
 from licensesvc.domain.instants import DAY, HOUR, MINUTE, format_stamp
 from licensesvc.domain.relay import ASK_AGAIN
-from licensesvc.services.relay import AWAY_FOR
+from licensesvc.services.relay.relay import AWAY_FOR
 from licensesvc.signing import envelope
 from licensesvc.signing.keyset import compromise, load
 from tests.support_edges import change

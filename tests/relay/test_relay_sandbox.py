@@ -12,7 +12,7 @@ from licensesvc.domain.product import DeliveryKind
 from licensesvc.sandbox import codes
 from licensesvc.sandbox.app import create_sandbox
 from licensesvc.sandbox.state import State, sandbox_file
-from licensesvc.services.manage_connections import ChangeConnection, change_connection
+from licensesvc.services.catalog.manage_connections import ChangeConnection, change_connection
 from licensesvc.signing.privatefiles import private_directory
 from licensesvc.storage import relay as rows
 from tests.support_edges import call, listening, open_shop

@@ -7,8 +7,8 @@ import pytest
 from licensesvc.domain.instants import DAY, HOUR, MINUTE
 from licensesvc.domain.product import DeliveryKind
 from licensesvc.marketplace.huawei.client import MarketplaceClient
-from licensesvc.services import relay_usage
-from licensesvc.services.rotate_vault import VaultResealer
+from licensesvc.services.relay import relay_usage
+from licensesvc.services.upkeep.rotate_vault import VaultResealer
 from licensesvc.signing import vault
 from licensesvc.storage import relay as rows
 from licensesvc.web.openapi_compat.usage import usage_calls

@@ -13,10 +13,10 @@ from licensesvc.domain.messages import MessageState
 from licensesvc.domain.order import OrderType
 from licensesvc.domain.reconciliation import FindingKind
 from licensesvc.marketplace.huawei.client import MarketplaceClient
-from licensesvc.services.manage_connections import CreateConnection, create_connection
-from licensesvc.services.reconcile import Plan, Reconciler
-from licensesvc.services.repair_finding import repair_finding
-from licensesvc.services.restart_message import Restarter, RestartWish
+from licensesvc.services.catalog.manage_connections import CreateConnection, create_connection
+from licensesvc.services.messages.restart_message import Restarter, RestartWish
+from licensesvc.services.orders.reconcile import Plan, Reconciler
+from licensesvc.services.orders.repair_finding import repair_finding
 from licensesvc.settings import Settings
 from licensesvc.storage import messages, reconciliation
 from tests.sandbox.conftest import now

@@ -3,8 +3,8 @@
 import pytest
 
 from licensesvc.domain.connection import Site
-from licensesvc.services.manage_connections import CreateConnection, create_connection
-from licensesvc.services.marketplace_account import CannotAsk, account_of
+from licensesvc.services.catalog.manage_connections import CreateConnection, create_connection
+from licensesvc.services.catalog.marketplace_account import CannotAsk, account_of
 
 
 @pytest.fixture(params=["sqlite"])

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from licensesvc.domain.relay import Heard
-from licensesvc.services.relay_calls import Outcome, by_halves
+from licensesvc.services.relay.relay_calls import Outcome, by_halves
 
 
 class Marketplace:

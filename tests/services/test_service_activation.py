@@ -16,11 +16,11 @@ from licensesvc.domain.errors import (
 )
 from licensesvc.domain.instants import DAY, MINUTE, PeriodUnit, add_period
 from licensesvc.domain.supervision import Node
-from licensesvc.services.activate import Activate, activate
-from licensesvc.services.audit_database import audit_database
-from licensesvc.services.heartbeat import Heartbeat, heartbeat
-from licensesvc.services.issue_license import code_index
-from licensesvc.services.seats import give_back, take_seat
+from licensesvc.services.licenses.activate import Activate, activate
+from licensesvc.services.licenses.heartbeat import Heartbeat, heartbeat
+from licensesvc.services.licenses.issue_license import code_index
+from licensesvc.services.licenses.seats import give_back, take_seat
+from licensesvc.services.upkeep.audit_database import audit_database
 from licensesvc.storage.port import ConstraintViolated
 from tests.support_edges import change, open_shop, rows
 

@@ -11,10 +11,10 @@ from licensesvc.domain.errors import InvalidParameter
 from licensesvc.domain.instants import MINUTE
 from licensesvc.outbound.addresses import Policy
 from licensesvc.outbound.client import Bounds, OutboundClient
-from licensesvc.services.manage_alert_channels import CreateChannel, create_channel
+from licensesvc.services.guard.manage_alert_channels import CreateChannel, create_channel
+from licensesvc.services.guard.watch_delisting import DelistingWatch
+from licensesvc.services.guard.webhook_template import MAX_TEMPLATE_BYTES, PLACEHOLDERS
 from licensesvc.services.outbox_worker import OutboxWorker
-from licensesvc.services.watch_delisting import DelistingWatch
-from licensesvc.services.webhook_template import MAX_TEMPLATE_BYTES, PLACEHOLDERS
 from licensesvc.storage.alert_channels import ChannelKind
 from tests.support_edges import change
 from tests.support_guard import reported

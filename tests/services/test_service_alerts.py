@@ -9,10 +9,9 @@ from licensesvc.domain.delisting import Gauge, Level
 from licensesvc.domain.errors import InvalidParameter, NotFound, StaleVersion
 from licensesvc.domain.instants import DAY, HOUR, MINUTE
 from licensesvc.outbound.addresses import Policy
-from licensesvc.services import send_alerts
-from licensesvc.services.guard_texts import EVENTS, LEVELS, TEST, WORDS
-from licensesvc.services.mail_code import Language
-from licensesvc.services.manage_alert_channels import (
+from licensesvc.services.guard import send_alerts
+from licensesvc.services.guard.guard_texts import EVENTS, LEVELS, TEST, WORDS
+from licensesvc.services.guard.manage_alert_channels import (
     ChangeChannel,
     CreateChannel,
     change_channel,
@@ -20,10 +19,11 @@ from licensesvc.services.manage_alert_channels import (
     delete_channel,
     test_channel,
 )
+from licensesvc.services.guard.raise_alerts import MAX_CHANNELS, OUTBOX_KIND, Notice
+from licensesvc.services.guard.send_alerts import compose
+from licensesvc.services.guard.watch_delisting import DelistingWatch
+from licensesvc.services.mail.mail_code import Language
 from licensesvc.services.outbox_worker import OutboxWorker
-from licensesvc.services.raise_alerts import MAX_CHANNELS, OUTBOX_KIND, Notice
-from licensesvc.services.send_alerts import compose
-from licensesvc.services.watch_delisting import DelistingWatch
 from licensesvc.storage import alert_channels, alerts
 from licensesvc.storage.alert_channels import ChannelKind
 from tests.support_edges import change, rows
@@ -160,7 +160,7 @@ async def test_the_event_that_webhooks_read_commits_with_the_notice_or_not_at_al
         raise ZeroDivisionError
 
     with monkeypatch.context() as patched:
-        patched.setattr("licensesvc.services.raise_alerts.outbox.add", lost)
+        patched.setattr("licensesvc.services.guard.raise_alerts.outbox.add", lost)
         with pytest.raises(ZeroDivisionError):
             await DelistingWatch(rt).look()
     assert await rows(rt, "alerts", "outbox") == [0, 0]

@@ -2,10 +2,10 @@
 
 import pytest
 
-from licensesvc.services.activate import activate
-from licensesvc.services.audit_database import audit_database
-from licensesvc.services.seats import take_seat
-from licensesvc.services.sign_license import signed_license
+from licensesvc.services.licenses.activate import activate
+from licensesvc.services.licenses.seats import take_seat
+from licensesvc.services.licenses.sign_license import signed_license
+from licensesvc.services.upkeep.audit_database import audit_database
 from tests.services.test_service_activation import activation
 from tests.support_edges import change, open_shop
 

@@ -8,10 +8,10 @@ import pytest
 
 from licensesvc.domain.errors import IllegalLicenseState, InvalidCodeListed, InvalidParameter, LicenseNotFound
 from licensesvc.domain.instants import DAY
-from licensesvc.services.activate import ActivateAll, activate_all
-from licensesvc.services.audit_database import audit_database
-from licensesvc.services.heartbeat import HeartbeatAll, heartbeat_all
-from licensesvc.services.issue_license import code_index
+from licensesvc.services.licenses.activate import ActivateAll, activate_all
+from licensesvc.services.licenses.heartbeat import HeartbeatAll, heartbeat_all
+from licensesvc.services.licenses.issue_license import code_index
+from licensesvc.services.upkeep.audit_database import audit_database
 from licensesvc.storage import licenses
 from tests.services.test_service_activation import activated
 from tests.support_edges import change, open_shop, rows

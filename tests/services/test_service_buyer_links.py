@@ -8,13 +8,18 @@ from licensesvc.domain.errors import IllegalTransition, InvalidParameter, NotFou
 from licensesvc.domain.instants import DAY, rfc3339
 from licensesvc.domain.supervision import Actor, FlowName, Node, Refund, Source
 from licensesvc.domain.supervision_flows import FLOWS
-from licensesvc.services.add_proof import StoredFile
-from licensesvc.services.audit_database import audit_database
-from licensesvc.services.buyer_links import CreateBuyerLink, create_buyer_link, follow_link, revoke_buyer_link
-from licensesvc.services.buyer_page import Action, BuyerAction, act, buyer_case
-from licensesvc.services.delivery_pack import delivery_pack, verify_pack
-from licensesvc.services.issue_license import open_code
-from licensesvc.services.seats import take_seat
+from licensesvc.services.licenses.issue_license import open_code
+from licensesvc.services.licenses.seats import take_seat
+from licensesvc.services.supervision.add_proof import StoredFile
+from licensesvc.services.supervision.buyer_links import (
+    CreateBuyerLink,
+    create_buyer_link,
+    follow_link,
+    revoke_buyer_link,
+)
+from licensesvc.services.supervision.buyer_page import Action, BuyerAction, act, buyer_case
+from licensesvc.services.supervision.delivery_pack import delivery_pack, verify_pack
+from licensesvc.services.upkeep.audit_database import audit_database
 from licensesvc.signing.tokens import token_hash
 from licensesvc.storage import buyer_links
 from tests.support_cases import lead, shop_of, way_to

@@ -17,14 +17,14 @@ from licensesvc.domain.instants import DAY, rfc3339
 from licensesvc.domain.license import ExpirySource, LicenseState, LicenseStatus, status_at
 from licensesvc.domain.order import OrderFacts, OrderType
 from licensesvc.domain.product import DeliveryKind
-from licensesvc.services import change_license as verbs
-from licensesvc.services.audit_database import audit_database
-from licensesvc.services.change_license import Target
-from licensesvc.services.issue_license import open_code
-from licensesvc.services.receive_order import receive_line
-from licensesvc.services.seats import take_seat
-from licensesvc.services.sign_license import signed_license
-from licensesvc.services.validate_license import validate_license
+from licensesvc.services.licenses import change_license as verbs
+from licensesvc.services.licenses.change_license import Target
+from licensesvc.services.licenses.issue_license import open_code
+from licensesvc.services.licenses.seats import take_seat
+from licensesvc.services.licenses.sign_license import signed_license
+from licensesvc.services.licenses.validate_license import validate_license
+from licensesvc.services.orders.receive_order import receive_line
+from licensesvc.services.upkeep.audit_database import audit_database
 from licensesvc.storage import activations, licenses
 from licensesvc.storage.license_search import Search, count_by_status
 from licensesvc.storage.orders import Buyer

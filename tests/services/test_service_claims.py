@@ -9,9 +9,9 @@ from licensesvc.domain.instants import DAY, parse_rfc3339
 from licensesvc.domain.license import LicenseState
 from licensesvc.domain.product import DeliveryKind
 from licensesvc.domain.supervision import Event
-from licensesvc.services.activate import activate
-from licensesvc.services.audit_database import audit_database
-from licensesvc.services.seats import take_seat
+from licensesvc.services.licenses.activate import activate
+from licensesvc.services.licenses.seats import take_seat
+from licensesvc.services.upkeep.audit_database import audit_database
 from tests.services.test_service_activation import activation
 from tests.services.test_service_batches import activated_all
 from tests.support_cases import WRITTEN, license_of, record

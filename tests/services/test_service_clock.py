@@ -5,8 +5,8 @@ import pytest
 from licensesvc.domain.instants import DAY, HOUR, MINUTE, parse_rfc3339
 from licensesvc.domain.product import DeliveryKind
 from licensesvc.domain.supervision import Actor, Event
-from licensesvc.services.record_supervision import RecordEvent, record_event
-from licensesvc.services.supervision_clock import SupervisionClock
+from licensesvc.services.supervision.record_supervision import RecordEvent, record_event
+from licensesvc.services.supervision.supervision_clock import SupervisionClock
 from licensesvc.storage import supervision, supervision_due
 from tests.support_edges import open_shop
 from tests.support_web import Clock, make_runtime

@@ -9,11 +9,11 @@ from licensesvc.domain.instants import DAY, HOUR, SECOND, format_stamp, parse_rf
 from licensesvc.domain.license import LicenseState
 from licensesvc.domain.product import DeliveryKind
 from licensesvc.domain.supervision import Actor, Event, Node, Refund, Source
-from licensesvc.services.audit_database import audit_database
-from licensesvc.services.confirm_acceptance import acceptance_time, confirm_line
-from licensesvc.services.confirm_supervision import Confirmation, Confirmed, confirm_event
-from licensesvc.services.import_confirmations import MAX_ROWS, import_confirmations
-from licensesvc.services.supervise_many import SuperviseMany, supervise_many
+from licensesvc.services.calls.confirm_acceptance import acceptance_time, confirm_line
+from licensesvc.services.imports.import_confirmations import MAX_ROWS, import_confirmations
+from licensesvc.services.supervision.confirm_supervision import Confirmation, Confirmed, confirm_event
+from licensesvc.services.supervision.supervise_many import SuperviseMany, supervise_many
+from licensesvc.services.upkeep.audit_database import audit_database
 from licensesvc.storage import supervision
 from tests.support_cases import case_of, command, delivered, license_of, prove, record
 from tests.support_edges import Shop, open_shop, rows
@@ -313,7 +313,7 @@ async def test_each_of_many_has_its_own_result(shop, clock):
 
 async def test_a_request_whose_time_is_over_leaves_the_rest_for_another(shop, monkeypatch):
     ready = tuple([await confirming(shop, f"CS{number}") for number in range(3)])
-    monkeypatch.setattr("licensesvc.services.supervise_many.BULK_S", 0.0)
+    monkeypatch.setattr("licensesvc.services.supervision.supervise_many.BULK_S", 0.0)
     confirm = Confirmation(event=Event.ACCEPTED)
 
     first = await supervise_many(shop.rt, SuperviseMany(cases=ready, confirm=confirm), by="test")

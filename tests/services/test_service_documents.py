@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from licensesvc.services.activate import activate
-from licensesvc.services.audit_database import audit_database
-from licensesvc.services.sign_license import first_document, signed_license
+from licensesvc.services.licenses.activate import activate
+from licensesvc.services.licenses.sign_license import first_document, signed_license
+from licensesvc.services.upkeep.audit_database import audit_database
 from licensesvc.signing import envelope
 from licensesvc.storage import documents
 from licensesvc.storage.port import StorageUnavailable

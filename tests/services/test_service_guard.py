@@ -5,7 +5,7 @@ import pytest
 from licensesvc.domain.delisting import CLOSED_SHOWN, Gauge, Level
 from licensesvc.domain.errors import InvalidParameter, NotFound
 from licensesvc.domain.instants import DAY, HOUR, MINUTE, SECOND
-from licensesvc.services.declare_to_guard import (
+from licensesvc.services.guard.declare_to_guard import (
     DeclareOnSale,
     declare_on_sale,
 )

@@ -9,10 +9,10 @@ from licensesvc.domain.alerts import Event
 from licensesvc.domain.delisting import Gauge, month_start
 from licensesvc.domain.errors import StaleVersion
 from licensesvc.domain.instants import DAY, HOUR, MINUTE
-from licensesvc.services import raise_alerts
-from licensesvc.services.audit_database import audit_database
-from licensesvc.services.raise_alerts import acknowledge
-from licensesvc.services.watch_delisting import DelistingWatch
+from licensesvc.services.guard import raise_alerts
+from licensesvc.services.guard.raise_alerts import acknowledge
+from licensesvc.services.guard.watch_delisting import DelistingWatch
+from licensesvc.services.upkeep.audit_database import audit_database
 from licensesvc.storage import alerts
 from tests.support_edges import rows
 from tests.support_guard import one_alert, read, reported, said, story

@@ -9,10 +9,10 @@ from licensesvc.domain.errors import InvalidParameter
 from licensesvc.domain.instants import rfc3339
 from licensesvc.domain.license import LicenseState
 from licensesvc.domain.product import DeliveryKind
-from licensesvc.services import import_rows as importing
-from licensesvc.services.audit_database import audit_database
-from licensesvc.services.import_orders import import_orders
-from licensesvc.services.issue_license import code_index, open_code
+from licensesvc.services.imports import import_rows as importing
+from licensesvc.services.imports.import_orders import import_orders
+from licensesvc.services.licenses.issue_license import code_index, open_code
+from licensesvc.services.upkeep.audit_database import audit_database
 from licensesvc.storage import licenses
 from tests.support_edges import open_shop, rows
 

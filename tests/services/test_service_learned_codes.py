@@ -17,9 +17,9 @@ from licensesvc.domain.policy import Period, Term
 from licensesvc.domain.product import DeliveryKind
 from licensesvc.domain.supervision import Node
 from licensesvc.marketplace.huawei.callbacks import Status
-from licensesvc.services.audit_database import audit_database
-from licensesvc.services.receive_call import receive_call
-from licensesvc.services.seats import take_seat
+from licensesvc.services.calls.receive_call import receive_call
+from licensesvc.services.licenses.seats import take_seat
+from licensesvc.services.upkeep.audit_database import audit_database
 from licensesvc.storage import licenses
 from tests.services.test_service_activation import activated, beat
 from tests.services.test_service_import import HEAD, brought, facts

@@ -10,15 +10,15 @@ import pytest
 from licensesvc.domain.errors import InvalidParameter, NoMailAddress, NotFound
 from licensesvc.domain.instants import DAY, MINUTE
 from licensesvc.domain.order import OrderFacts, OrderType
-from licensesvc.services.audit_database import audit_database
-from licensesvc.services.buyer_links import MAX_LIVE, follow_link, revoke_buyer_link
-from licensesvc.services.erase_buyer import EraseBuyer, erase_buyer
-from licensesvc.services.mail_code import Language
-from licensesvc.services.mail_link import OUTBOX_KIND, MailBuyerLink, compose, queue_link
-from licensesvc.services.mailer import MailDelayed
+from licensesvc.services.mail.mail_code import Language
+from licensesvc.services.mail.mail_link import OUTBOX_KIND, MailBuyerLink, compose, queue_link
+from licensesvc.services.mail.mailer import MailDelayed
+from licensesvc.services.orders.receive_order import receive_line
 from licensesvc.services.outbox_worker import OutboxWorker
-from licensesvc.services.receive_order import receive_line
-from licensesvc.services.sealed_values import unopenable
+from licensesvc.services.supervision.buyer_links import MAX_LIVE, follow_link, revoke_buyer_link
+from licensesvc.services.upkeep.audit_database import audit_database
+from licensesvc.services.upkeep.erase_buyer import EraseBuyer, erase_buyer
+from licensesvc.services.upkeep.sealed_values import unopenable
 from licensesvc.storage import buyer_links, buyers, outbox, supervision
 from licensesvc.storage.orders import Buyer
 from licensesvc.storage.port import StorageUnavailable

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from licensesvc.domain.calendar import QUARTER, days_until, per_day
 from licensesvc.domain.instants import DAY, to_datetime
 from licensesvc.domain.supervision import Node
-from licensesvc.services.manage_tokens import CreateToken, create_token
-from licensesvc.services.seats import take_seat
-from licensesvc.services.verify_audit import verify_audit
+from licensesvc.services.access.manage_tokens import CreateToken, create_token
+from licensesvc.services.licenses.seats import take_seat
+from licensesvc.services.upkeep.verify_audit import verify_audit
 from licensesvc.storage import audit, credentials, messages, orders, statistics, supervision
 from licensesvc.storage.audit import BEGINNING
 from licensesvc.storage.credentials import Role

@@ -5,13 +5,13 @@ import pytest
 from licensesvc.domain.errors import IllegalLicenseState, NoMailAddress, StaleVersion
 from licensesvc.domain.instants import DAY, MINUTE
 from licensesvc.domain.order import OrderFacts, OrderType
-from licensesvc.services import change_license
-from licensesvc.services.change_license import Target
-from licensesvc.services.issue_license import open_code
-from licensesvc.services.mail_code import Language, compose, queue_code
-from licensesvc.services.mailer import MailDelayed, Undeliverable
+from licensesvc.services.licenses import change_license
+from licensesvc.services.licenses.change_license import Target
+from licensesvc.services.licenses.issue_license import open_code
+from licensesvc.services.mail.mail_code import Language, compose, queue_code
+from licensesvc.services.mail.mailer import MailDelayed, Undeliverable
+from licensesvc.services.orders.receive_order import receive_line
 from licensesvc.services.outbox_worker import OutboxWorker
-from licensesvc.services.receive_order import receive_line
 from licensesvc.storage import licenses
 from licensesvc.storage.orders import Buyer
 from tests.support_edges import change, rows

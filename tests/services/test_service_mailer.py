@@ -5,7 +5,7 @@ import ssl
 import pytest
 import trustme
 
-from licensesvc.services.mailer import MailDelayed, mail_server
+from licensesvc.services.mail.mailer import MailDelayed, mail_server
 from licensesvc.settings import Settings, SettingsError, load
 from tests.support_mail import Inbox, RefusesTls, a_mail, a_mailer, serving
 

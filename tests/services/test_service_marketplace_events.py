@@ -14,12 +14,12 @@ from licensesvc.domain.errors import DomainError, IllegalLicenseState
 from licensesvc.domain.instants import from_datetime, rfc3339, to_datetime
 from licensesvc.domain.license import LicenseStatus, status_at, wire_status
 from licensesvc.domain.product import DeliveryKind
-from licensesvc.services import change_license
-from licensesvc.services.audit_database import audit_database
-from licensesvc.services.change_license import Target
-from licensesvc.services.receive_call import receive_call
-from licensesvc.services.sign_license import signed_license
-from licensesvc.services.validate_license import validate_license
+from licensesvc.services.calls.receive_call import receive_call
+from licensesvc.services.licenses import change_license
+from licensesvc.services.licenses.change_license import Target
+from licensesvc.services.licenses.sign_license import signed_license
+from licensesvc.services.licenses.validate_license import validate_license
+from licensesvc.services.upkeep.audit_database import audit_database
 from licensesvc.storage import licenses
 from licensesvc.web.callbacks.routes import RESULT_CODES
 from tests.services.test_service_activation import activated, beat

@@ -7,7 +7,7 @@ from licensesvc.domain.instants import PeriodUnit, add_period
 from licensesvc.domain.license import ExpirySource
 from licensesvc.domain.policy import Term
 from licensesvc.domain.product import DeliveryKind
-from licensesvc.services.manage_catalog import CreateProduct, create_product
+from licensesvc.services.catalog.manage_catalog import CreateProduct, create_product
 from licensesvc.services.outbox_worker import OutboxWorker
 from tests.services.test_service_activation import activated
 from tests.services.test_service_orders import Marketplace, ask_for, query

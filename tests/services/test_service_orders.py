@@ -16,10 +16,10 @@ from licensesvc.domain.product import DeliveryKind
 from licensesvc.domain.supervision import FlowName, Node
 from licensesvc.marketplace.huawei.callbacks import GetLicense
 from licensesvc.marketplace.huawei.orders import OrderInfo, parse_order_answer
-from licensesvc.services.marketplace_account import CannotAsk
-from licensesvc.services.notify_order import OrderQuery
-from licensesvc.services.query_order import query_order
-from licensesvc.services.receive_call import receive_call
+from licensesvc.services.calls.receive_call import receive_call
+from licensesvc.services.catalog.marketplace_account import CannotAsk
+from licensesvc.services.orders.notify_order import OrderQuery
+from licensesvc.services.orders.query_order import query_order
 from tests.support_edges import change, open_shop, rows
 
 EVERYTHING = ("orders", "order_lines", "supervision_cases", "licenses", "license_codes", "buyers")

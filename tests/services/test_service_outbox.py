@@ -11,8 +11,8 @@ from licensesvc.marketplace.huawei.callbacks import OrderNotify
 from licensesvc.marketplace.huawei.client import MarketplaceUnreachable
 from licensesvc.marketplace.huawei.orders import MalformedAnswer, MarketplaceRefusal
 from licensesvc.marketplace.huawei.wire import SignatureRefused
+from licensesvc.services.calls.receive_call import receive_call
 from licensesvc.services.outbox_worker import OutboxWorker
-from licensesvc.services.receive_call import receive_call
 from licensesvc.storage.port import StorageUnavailable
 from tests.services.test_service_orders import Marketplace
 from tests.support_edges import change, rows

@@ -9,9 +9,9 @@ import zipfile
 import pytest
 
 from licensesvc.domain.errors import InvalidParameter
-from licensesvc.services import proof_store
-from licensesvc.services.proof_store import MAX_SIZE, PIECE, STALE_S, put_proof, receive_proof
-from licensesvc.services.proof_types import DOCX, MAX_DIRECTORY, MEDIA_TYPES, PDF, XLSX, ZIP
+from licensesvc.services.supervision import proof_store
+from licensesvc.services.supervision.proof_store import MAX_SIZE, PIECE, STALE_S, put_proof, receive_proof
+from licensesvc.services.supervision.proof_types import DOCX, MAX_DIRECTORY, MEDIA_TYPES, PDF, XLSX, ZIP
 from licensesvc.signing.privatefiles import private_directory
 from licensesvc.storage.port import StorageUnavailable
 

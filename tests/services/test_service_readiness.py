@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from licensesvc.domain.instants import MINUTE
-from licensesvc.services import readiness
-from licensesvc.services.measure import measure
-from licensesvc.services.readiness import Readiness
 from licensesvc.services.runtime import Runtime
+from licensesvc.services.upkeep import readiness
+from licensesvc.services.upkeep.measure import measure
+from licensesvc.services.upkeep.readiness import Readiness
 from licensesvc.signing.signer import ForeignKid
 from licensesvc.signing.vault import CannotOpen
 from licensesvc.storage import outbox

@@ -16,11 +16,11 @@ from licensesvc.domain.policy import Term
 from licensesvc.domain.product import DeliveryKind
 from licensesvc.domain.supervision import Actor, Event, FlowName, Node, Refund, Source
 from licensesvc.domain.supervision_case import possible, replay
-from licensesvc.services.activate import activate
-from licensesvc.services.audit_database import audit_database
-from licensesvc.services.manage_catalog import PeriodFields
-from licensesvc.services.manage_standards import ChangeStandard, change_standard
-from licensesvc.services.record_supervision import buyer_code_context, record_event, show_buyer_code
+from licensesvc.services.catalog.manage_catalog import PeriodFields
+from licensesvc.services.licenses.activate import activate
+from licensesvc.services.supervision.manage_standards import ChangeStandard, change_standard
+from licensesvc.services.supervision.record_supervision import buyer_code_context, record_event, show_buyer_code
+from licensesvc.services.upkeep.audit_database import audit_database
 from licensesvc.storage import acceptance, licenses, supervision
 from tests.services.test_service_activation import activation
 from tests.support_cases import (

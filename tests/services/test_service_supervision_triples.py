@@ -12,8 +12,8 @@ from licensesvc.domain.errors import (
 )
 from licensesvc.domain.supervision import Actor, Event, FlowName, Node, Refund
 from licensesvc.domain.supervision_flows import FLOWS
-from licensesvc.services.audit_database import audit_database
-from licensesvc.services.record_supervision import RecordEvent, record_event
+from licensesvc.services.supervision.record_supervision import RecordEvent, record_event
+from licensesvc.services.upkeep.audit_database import audit_database
 from licensesvc.storage import acceptance, supervision
 from tests.support_cases import FILE, WRITTEN, case_of, command, lead, shop_of, way_to
 from tests.support_edges import Shop, rows

@@ -5,9 +5,9 @@ import pytest
 
 from licensesvc.domain.instants import HOUR
 from licensesvc.domain.supervision import Event, Node, Source
-from licensesvc.services.audit_database import audit_database
-from licensesvc.services.confirm_supervision import Confirmation, Confirmed, confirm_event
-from licensesvc.services.record_supervision import RecordEvent, record_event
+from licensesvc.services.supervision.confirm_supervision import Confirmation, Confirmed, confirm_event
+from licensesvc.services.supervision.record_supervision import RecordEvent, record_event
+from licensesvc.services.upkeep.audit_database import audit_database
 from licensesvc.signing.privatefiles import private_directory
 from licensesvc.storage import supervision
 from licensesvc.storage.migrate import migrate

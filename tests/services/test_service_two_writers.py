@@ -14,12 +14,12 @@ from licensesvc.domain.order import OrderFacts, OrderType
 from licensesvc.domain.policy import Period, Term
 from licensesvc.domain.product import DeliveryKind
 from licensesvc.marketplace.huawei.wire import SignatureRefused
-from licensesvc.services.activate import activate
-from licensesvc.services.audit_database import audit_database
-from licensesvc.services.issue_license import code_index
-from licensesvc.services.receive_call import receive_call
-from licensesvc.services.receive_order import receive_line
-from licensesvc.services.seats import take_seat
+from licensesvc.services.calls.receive_call import receive_call
+from licensesvc.services.licenses.activate import activate
+from licensesvc.services.licenses.issue_license import code_index
+from licensesvc.services.licenses.seats import take_seat
+from licensesvc.services.orders.receive_order import receive_line
+from licensesvc.services.upkeep.audit_database import audit_database
 from licensesvc.storage import licenses, postgres
 from licensesvc.storage.port import Deadlocked
 from tests.services.test_service_activation import activated, activation

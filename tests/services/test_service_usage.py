@@ -8,10 +8,10 @@ import pytest
 from licensesvc.domain import usage as rules
 from licensesvc.domain.instants import DAY, HOUR
 from licensesvc.domain.usage import day_of
-from licensesvc.services import report_usage as reporting
-from licensesvc.services.heartbeat import Client, Heartbeat, heartbeat
-from licensesvc.services.issue_license import code_index
-from licensesvc.services.report_usage import Refused, Report, client_index, report_usage
+from licensesvc.services.licenses import report_usage as reporting
+from licensesvc.services.licenses.heartbeat import Client, Heartbeat, heartbeat
+from licensesvc.services.licenses.issue_license import code_index
+from licensesvc.services.licenses.report_usage import Refused, Report, client_index, report_usage
 from licensesvc.storage import usage
 from tests.services.test_service_activation import activated
 from tests.support_edges import change, open_shop, rows

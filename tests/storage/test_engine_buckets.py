@@ -7,7 +7,7 @@ import pytest
 
 from licensesvc.domain.instants import MINUTE, SECOND
 from licensesvc.domain.ratelimit import Limit, charged
-from licensesvc.services.limit_attempts import Charge, charge_buckets
+from licensesvc.services.access.limit_attempts import Charge, charge_buckets
 from licensesvc.storage import buckets
 from licensesvc.storage.migrate import migrate
 from tests.support_storage import open_at

@@ -22,7 +22,7 @@ from huaweicloudsdkcore.signer.signer import Signer
 from licensesvc.app import open_runtime
 from licensesvc.domain.connection import Site
 from licensesvc.marketplace.huawei import signature_v1
-from licensesvc.services.manage_connections import CreateConnection, create_connection
+from licensesvc.services.catalog.manage_connections import CreateConnection, create_connection
 from licensesvc.settings import Settings
 from tests.support_load import ACTIVATE, ILLEGAL_STATE, SUCCESS
 from tests.support_process import CHECKOUT, running, serving

@@ -3,7 +3,7 @@
 import pytest
 
 from licensesvc.domain.instants import DAY, HOUR, MINUTE
-from licensesvc.services.seats import take_seat
+from licensesvc.services.licenses.seats import take_seat
 from licensesvc.storage.port import StorageUnavailable
 from licensesvc.web.cursors import encode_cursor, encode_place
 from tests.support_web import START, Site, created, make_catalog, make_order

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from licensesvc.services.seats import take_seat
+from licensesvc.services.licenses.seats import take_seat
 from tests.support_web import Site, created, make_catalog, make_order
 
 WHY = {"reason": "ticket 4711"}

@@ -6,8 +6,8 @@ import pytest
 
 from licensesvc.domain.delisting import Gauge
 from licensesvc.domain.instants import HOUR, MINUTE
-from licensesvc.services import watch_delisting
-from licensesvc.services.watch_delisting import DelistingWatch
+from licensesvc.services.guard import watch_delisting
+from licensesvc.services.guard.watch_delisting import DelistingWatch
 from tests.support_web import Site, created, make_catalog
 
 OPS = {"name": "ops", "kind": "mail", "address": "ops@seller.example"}

@@ -6,7 +6,7 @@ import pytest
 
 from licensesvc.domain.errors import InProgress
 from licensesvc.domain.instants import DAY
-from licensesvc.services.idempotency import Answer, Keyed, answer_once
+from licensesvc.services.access.idempotency import Answer, Keyed, answer_once
 from licensesvc.storage import messages
 from licensesvc.storage.messages import KeptAnswer
 from tests.support_web import START, Site, make_catalog

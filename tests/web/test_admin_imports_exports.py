@@ -5,8 +5,8 @@ import io
 
 import pytest
 
-from licensesvc.services.csvfiles import BOM
-from licensesvc.services.import_rows import MAX_BYTES
+from licensesvc.services.imports.csvfiles import BOM
+from licensesvc.services.imports.import_rows import MAX_BYTES
 from licensesvc.web.admin import exports
 from tests.support_web import Site, make_catalog, make_order
 

@@ -10,7 +10,7 @@ import pytest
 
 from licensesvc.app import create_app
 from licensesvc.domain.order import OrderFacts, OrderType
-from licensesvc.services.receive_order import receive_line
+from licensesvc.services.orders.receive_order import receive_line
 from licensesvc.settings import Settings
 from licensesvc.storage.orders import Buyer
 from licensesvc.web.admin.access import CONTROL

@@ -2,7 +2,7 @@
 
 import pytest
 
-from licensesvc.services.authenticate_software import secret_context
+from licensesvc.services.access.authenticate_software import secret_context
 from licensesvc.storage import credentials, messages
 from licensesvc.storage.messages import Message
 from tests.support_web import START, Site, created, make_catalog, make_order

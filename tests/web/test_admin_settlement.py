@@ -151,7 +151,7 @@ async def test_agreements_have_versions_and_buyers_accept_them(site, sold):
 
 
 async def test_what_is_due_is_listed_by_who_must_act(site, sold):
-    from licensesvc.services.supervision_clock import SupervisionClock
+    from licensesvc.services.supervision.supervision_clock import SupervisionClock
 
     await SupervisionClock(site.rt).look()
     far = "2027-12-31T00:00:00Z"

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from licensesvc.domain.instants import DAY, SECOND, rfc3339
-from licensesvc.services import manage_webhooks
-from licensesvc.services.feed_webhooks import MAX_ENDPOINTS, feed_webhooks
+from licensesvc.services.webhooks import manage_webhooks
+from licensesvc.services.webhooks.feed_webhooks import MAX_ENDPOINTS, feed_webhooks
 from licensesvc.storage import webhook_deliveries
 from licensesvc.storage.port import Tx
 from tests.outbound.payloads import HOSTS, URLS

@@ -7,7 +7,7 @@ import pytest
 from licensesvc.domain import errors
 from licensesvc.domain.instants import HOUR
 from licensesvc.domain.product import DeliveryKind
-from licensesvc.services.issue_license import open_code
+from licensesvc.services.licenses.issue_license import open_code
 from licensesvc.storage import licenses
 from licensesvc.web.callbacks import routes
 from tests.support_calls import CODE, REFRESH, RELEASE, STATUS, SUCCESS, V1, V2, Sender, state

@@ -12,8 +12,8 @@ from licensesvc.domain.policy import Period, Term
 from licensesvc.domain.product import DeliveryKind
 from licensesvc.marketplace.huawei.orders import order_answer, parse_order_answer
 from licensesvc.marketplace.huawei.orders_mock import MOCK_ORDERS
-from licensesvc.services.erase_buyer import EraseBuyer, erase_buyer
-from licensesvc.services.receive_order import receive_line
+from licensesvc.services.orders.receive_order import receive_line
+from licensesvc.services.upkeep.erase_buyer import EraseBuyer, erase_buyer
 from licensesvc.storage.credentials import Scope
 from licensesvc.storage.orders import Buyer
 from tests.support_edges import ACTIVATE, ORDER_QUERY, ask, open_shop, rows, signed_headers

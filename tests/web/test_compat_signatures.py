@@ -4,7 +4,7 @@ import pytest
 
 from licensesvc.domain.instants import MINUTE, SECOND
 from licensesvc.marketplace.huawei import aksk
-from licensesvc.services.manage_credentials import revoke_credential
+from licensesvc.services.access.manage_credentials import revoke_credential
 from tests.support_edges import ACTIVATE, HEARTBEAT, HOST, Pair, ask, call, open_edge, rows, signed_headers
 from tests.web.test_compat_rows import UNKNOWN
 
@@ -188,7 +188,7 @@ async def test_stale_dates_and_unknown_keys_neither_count_nor_leave_a_row(edge):
 
 
 async def test_a_lock_outlives_a_restart(edge):
-    from licensesvc.services.authenticate_software import SoftwareGate
+    from licensesvc.services.access.authenticate_software import SoftwareGate
 
     await fail(edge, 6)
     gate = SoftwareGate(edge.rt)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from licensesvc.services.audit_database import audit_database
+from licensesvc.services.upkeep.audit_database import audit_database
 from licensesvc.storage.port import StorageUnavailable
 from tests.support_edges import ask, call, open_edge
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from litestar.routes import HTTPRoute
 
-from licensesvc.services.proof_types import MEDIA_TYPES
+from licensesvc.services.supervision.proof_types import MEDIA_TYPES
 from licensesvc.web import docs
 from tests.support_edges import ask
 from tests.support_web import Site

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from licensesvc.domain.instants import DAY, MINUTE, SECOND
-from licensesvc.services import limit_attempts
-from licensesvc.services.manage_tokens import CreateToken, create_token
+from licensesvc.services.access import limit_attempts
+from licensesvc.services.access.manage_tokens import CreateToken, create_token
 from licensesvc.storage.credentials import Role
 from tests.support_limits import ELSEWHERE, HERE, UNKNOWN, open_limited
 from tests.support_load import HEARTBEAT, ILLEGAL_STATE, SUCCESS

@@ -12,7 +12,7 @@ from joserfc.jwk import KeySet
 from licensesvc.domain.instants import DAY, SECOND, parse_rfc3339
 from licensesvc.domain.policy import Binding, Term
 from licensesvc.domain.product import DeliveryKind
-from licensesvc.services import readiness
+from licensesvc.services.upkeep import readiness
 from tests.support_edges import ACTIVATE, ask, change, open_shop, rows
 
 DOCUMENT, VALIDATE, SEATS = "/v1/licenses/document", "/v1/licenses/validate", "/v1/activations"

@@ -8,9 +8,9 @@ import pytest
 
 from licensesvc.domain.instants import SECOND
 from licensesvc.domain.webhook_attempts import Outcome
-from licensesvc.services import feed_webhooks
-from licensesvc.services.feed_webhooks import EVENTS_AT_ONCE
-from licensesvc.services.send_webhook import LEASE
+from licensesvc.services.webhooks import feed_webhooks
+from licensesvc.services.webhooks.feed_webhooks import EVENTS_AT_ONCE
+from licensesvc.services.webhooks.send_webhook import LEASE
 from licensesvc.storage import audit, webhook_endpoints
 from tests.support_storage import execute_once, open_at
 from tests.support_webhooks import (
@@ -116,8 +116,8 @@ async def test_the_steps_reach_beyond_the_end(rt):
 async def test_the_control_a_record_before_the_call_is_caught(rt, monkeypatch):
     """A dispatcher that says delivered before it has sent loses what it was sending when it dies."""
     from licensesvc.domain.webhook_attempts import Verdict
-    from licensesvc.services import webhook_dispatcher
-    from licensesvc.services.send_webhook import Finished, record
+    from licensesvc.services.webhooks import webhook_dispatcher
+    from licensesvc.services.webhooks.send_webhook import Finished, record
     from licensesvc.storage.webhook_deliveries import Attempt
 
     honest = webhook_dispatcher.WebhookDispatcher.deliver

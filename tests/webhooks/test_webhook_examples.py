@@ -12,7 +12,7 @@ import pytest
 
 from licensesvc.app import create_app
 from licensesvc.domain.instants import SECOND
-from licensesvc.services.manage_webhooks import replay_delivery
+from licensesvc.services.webhooks.manage_webhooks import replay_delivery
 from licensesvc.settings import Settings
 from tests.support_process import CHECKOUT
 from tests.support_webhooks import (

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from licensesvc.domain.instants import HOUR, SECOND
-from licensesvc.services.manage_webhooks import RotateSecret, rotate_secret, send_ping
+from licensesvc.services.webhooks.manage_webhooks import RotateSecret, rotate_secret, send_ping
 from licensesvc.storage import webhook_endpoints
 from tests.support_webhooks import (
     deliveries,

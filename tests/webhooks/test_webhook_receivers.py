@@ -11,9 +11,9 @@ from licensesvc.domain.instants import DAY, HOUR, SECOND
 from licensesvc.domain.webhook_attempts import LONGEST_PAUSE, WAITS, Verdict, Why
 from licensesvc.domain.webhook_attempts import Outcome as Ended
 from licensesvc.outbound.addresses import Policy
-from licensesvc.services import send_webhook
-from licensesvc.services.manage_webhooks import EnableEndpoint, disable_endpoint, enable_endpoint
-from licensesvc.services.webhook_dispatcher import CALLS_AT_ONCE
+from licensesvc.services.webhooks import send_webhook
+from licensesvc.services.webhooks.manage_webhooks import EnableEndpoint, disable_endpoint, enable_endpoint
+from licensesvc.services.webhooks.webhook_dispatcher import CALLS_AT_ONCE
 from licensesvc.storage import webhook_endpoints
 from tests.support_webhooks import (
     BAD,

@@ -6,7 +6,7 @@ from typing import Any, Final
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
-from licensesvc.services.authenticate_admin import COMMAND_LINE, Administrator, authenticate_admin
+from licensesvc.services.access.authenticate_admin import COMMAND_LINE, Administrator, authenticate_admin
 from licensesvc.storage.credentials import Role
 from licensesvc.web.asgi import client_address
 from licensesvc.web.observed import tell_caller

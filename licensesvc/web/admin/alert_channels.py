@@ -12,7 +12,7 @@ from licensesvc.domain.delisting import Level
 from licensesvc.domain.errors import MailNotConfigured, NotFound
 from licensesvc.domain.instants import rfc3339
 from licensesvc.outbound.addresses import Policy
-from licensesvc.services.manage_alert_channels import (
+from licensesvc.services.guard.manage_alert_channels import (
     ChangeChannel,
     CreateChannel,
     change_channel,

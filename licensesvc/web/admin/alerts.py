@@ -11,7 +11,7 @@ from litestar.params import QueryParameter
 from licensesvc.domain.delisting import Gauge, Level
 from licensesvc.domain.errors import NotFound
 from licensesvc.domain.instants import rfc3339
-from licensesvc.services.raise_alerts import acknowledge
+from licensesvc.services.guard.raise_alerts import acknowledge
 from licensesvc.services.runtime import Runtime
 from licensesvc.storage import alerts, connections
 from licensesvc.storage.alerts import StoredAlert

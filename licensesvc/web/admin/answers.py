@@ -9,7 +9,7 @@ from litestar import MediaType, Request, Response
 from litestar.params import HeaderParameter, PathParameter, QueryParameter
 
 from licensesvc.domain.instants import Instant, parse_rfc3339, rfc3339
-from licensesvc.services.idempotency import Answer, Keyed, answer_once, request_hash
+from licensesvc.services.access.idempotency import Answer, Keyed, answer_once, request_hash
 from licensesvc.services.runtime import Runtime
 from licensesvc.storage.port import Tx
 from licensesvc.storage.where import EVERYTHING, Where

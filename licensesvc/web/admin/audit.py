@@ -11,7 +11,7 @@ from litestar.params import QueryParameter
 from licensesvc.domain.audit import AuditRow
 from licensesvc.domain.instants import parse_rfc3339, rfc3339
 from licensesvc.services.runtime import Runtime
-from licensesvc.services.verify_audit import ChainReport, verify_audit
+from licensesvc.services.upkeep.verify_audit import ChainReport, verify_audit
 from licensesvc.storage import audit
 from licensesvc.storage.audit import BEGINNING, Place
 from licensesvc.storage.where import EVERYTHING

@@ -9,8 +9,8 @@ from litestar.di import NamedDependency
 from litestar.params import JSONBody, QueryParameter
 
 from licensesvc.domain.instants import rfc3339
-from licensesvc.services.erase_buyer import EraseBuyer, erase_buyer
 from licensesvc.services.runtime import Runtime
+from licensesvc.services.upkeep.erase_buyer import EraseBuyer, erase_buyer
 from licensesvc.storage import buyers, connections
 from licensesvc.storage.buyers import StoredBuyer
 from licensesvc.storage.port import Tx

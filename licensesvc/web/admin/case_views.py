@@ -9,8 +9,8 @@ from licensesvc.domain.instants import Instant, rfc3339
 from licensesvc.domain.supervision import Actor, Event, FlowName, Node, Refund, Source
 from licensesvc.domain.supervision_case import Ground, grounds, possible, turn
 from licensesvc.domain.supervision_deadlines import Due, DueKind
-from licensesvc.services.record_supervision import lacking, standard_of
-from licensesvc.services.watch_supervision import due_of
+from licensesvc.services.supervision.record_supervision import lacking, standard_of
+from licensesvc.services.supervision.watch_supervision import due_of
 from licensesvc.storage import acceptance, connections, orders, supervision
 from licensesvc.storage.acceptance import Proof
 from licensesvc.storage.port import Tx

@@ -11,7 +11,7 @@ from litestar.params import JSONBody
 from licensesvc.domain.errors import NotFound
 from licensesvc.domain.policy import Binding, LicenseField, Period, Policy, Term
 from licensesvc.domain.product import DeliveryKind, Product
-from licensesvc.services.manage_catalog import CreatePolicy, CreateProduct, create_policy, create_product
+from licensesvc.services.catalog.manage_catalog import CreatePolicy, CreateProduct, create_policy, create_product
 from licensesvc.services.runtime import Runtime
 from licensesvc.storage import catalog, connections
 from licensesvc.storage.port import Tx

@@ -9,8 +9,8 @@ from litestar.di import NamedDependency
 from litestar.params import JSONBody
 
 from licensesvc.domain.instants import rfc3339
-from licensesvc.services.authenticate_software import SoftwareGate
-from licensesvc.services.manage_credentials import CreateCredential, create_credential, revoke_credential
+from licensesvc.services.access.authenticate_software import SoftwareGate
+from licensesvc.services.access.manage_credentials import CreateCredential, create_credential, revoke_credential
 from licensesvc.services.runtime import Runtime
 from licensesvc.storage import catalog, connections, credentials
 from licensesvc.storage.credentials import Scope, StoredCredential

@@ -11,15 +11,15 @@ from litestar.params import JSONBody
 from licensesvc.domain.delisting import RULES, Gauge, Level, OnSale, OpenCall
 from licensesvc.domain.errors import NotFound
 from licensesvc.domain.instants import rfc3339
-from licensesvc.services.declare_to_guard import (
+from licensesvc.services.guard.declare_to_guard import (
     DeclareOnSale,
     ReportFailedOrders,
     declare_on_sale,
     report_failed_orders,
 )
-from licensesvc.services.guard_texts import WORDS, Words
+from licensesvc.services.guard.guard_texts import WORDS, Words
+from licensesvc.services.guard.watch_delisting import DelistingWatch, Report
 from licensesvc.services.runtime import Runtime
-from licensesvc.services.watch_delisting import DelistingWatch, Report
 from licensesvc.storage.port import Tx
 from licensesvc.web.admin.access import OPERATOR, READER
 from licensesvc.web.admin.answers import PublicId, Time, time_or_none

@@ -9,7 +9,7 @@ from litestar.di import NamedDependency
 from litestar.response import Stream
 
 from licensesvc.domain.instants import rfc3339
-from licensesvc.services import csvfiles
+from licensesvc.services.imports import csvfiles
 from licensesvc.services.runtime import Runtime
 from licensesvc.storage import licenses, money, orders, supervision
 from licensesvc.storage.port import Database, Tx

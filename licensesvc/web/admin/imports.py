@@ -12,12 +12,12 @@ from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody, Sche
 from litestar.openapi.spec.enums import OpenAPIType
 from litestar.params import QueryParameter
 
-from licensesvc.services import csvfiles
-from licensesvc.services.import_confirmations import MAX_BYTES as MAX_CONFIRMATION_BYTES
-from licensesvc.services.import_confirmations import ConfirmationReport, import_confirmations
-from licensesvc.services.import_orders import import_orders
-from licensesvc.services.import_rows import MAX_BYTES, ImportReport
-from licensesvc.services.import_transactions import import_transactions
+from licensesvc.services.imports import csvfiles
+from licensesvc.services.imports.import_confirmations import MAX_BYTES as MAX_CONFIRMATION_BYTES
+from licensesvc.services.imports.import_confirmations import ConfirmationReport, import_confirmations
+from licensesvc.services.imports.import_orders import import_orders
+from licensesvc.services.imports.import_rows import MAX_BYTES, ImportReport
+from licensesvc.services.imports.import_transactions import import_transactions
 from licensesvc.services.runtime import Runtime
 from licensesvc.web.admin.access import OPERATOR
 from licensesvc.web.problems import Refusal, problems

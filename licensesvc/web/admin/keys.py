@@ -8,8 +8,8 @@ from litestar.di import NamedDependency
 from litestar.params import JSONBody, PathParameter
 
 from licensesvc.domain.instants import rfc3339
-from licensesvc.services.rotate_keys import CompromiseKey, compromise_key, rotate_keys
 from licensesvc.services.runtime import Runtime
+from licensesvc.services.upkeep.rotate_keys import CompromiseKey, compromise_key, rotate_keys
 from licensesvc.settings import Settings
 from licensesvc.signing.keyset import Keyset, KeyStatus
 from licensesvc.storage.port import Tx

@@ -10,8 +10,8 @@ from litestar.di import NamedDependency, Provide
 from litestar.params import JSONBody
 
 from licensesvc.domain.errors import MailNotConfigured
-from licensesvc.services import change_license
-from licensesvc.services.change_license import (
+from licensesvc.services.licenses import change_license
+from licensesvc.services.licenses.change_license import (
     ChangeQuantity,
     FreeSeat,
     MoveExpiry,
@@ -20,7 +20,7 @@ from licensesvc.services.change_license import (
     Target,
     WithReason,
 )
-from licensesvc.services.mail_code import SendCode, queue_code
+from licensesvc.services.mail.mail_code import SendCode, queue_code
 from licensesvc.services.runtime import Runtime
 from licensesvc.settings import Settings
 from licensesvc.storage.licenses import LoadedLicense

@@ -12,9 +12,9 @@ from licensesvc.domain.errors import NotFound
 from licensesvc.domain.instants import Instant, rfc3339
 from licensesvc.domain.license import ExpirySource, LicenseState, LicenseStatus, status_at
 from licensesvc.domain.licensecode import MAX_LENGTH
-from licensesvc.services.issue_license import code_index
+from licensesvc.services.licenses.issue_license import code_index
+from licensesvc.services.licenses.show_code import show_code
 from licensesvc.services.runtime import Runtime
-from licensesvc.services.show_code import show_code
 from licensesvc.storage import activations, catalog, connections, licenses
 from licensesvc.storage.license_search import Search
 from licensesvc.storage.licenses import LoadedLicense

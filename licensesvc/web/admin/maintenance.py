@@ -7,8 +7,8 @@ from litestar import Response, post
 from litestar.di import NamedDependency
 from litestar.params import JSONBody
 
-from licensesvc.services.prune import Pruned, prune, retention_of, stale
 from licensesvc.services.runtime import Runtime
+from licensesvc.services.upkeep.prune import Pruned, prune, retention_of, stale
 from licensesvc.settings import Settings
 from licensesvc.web.admin.access import OWNER
 from licensesvc.web.jsonbody import JSONRequest

@@ -12,7 +12,7 @@ from licensesvc.domain.errors import NotFound
 from licensesvc.domain.instants import rfc3339
 from licensesvc.domain.order import OrderType
 from licensesvc.domain.policy import Period
-from licensesvc.services.enter_order import EnterOrder, enter_order
+from licensesvc.services.orders.enter_order import EnterOrder, enter_order
 from licensesvc.services.runtime import Runtime
 from licensesvc.storage import catalog, connections, licenses, orders, supervision
 from licensesvc.storage.orders import StoredOrder

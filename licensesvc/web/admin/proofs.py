@@ -17,10 +17,10 @@ from litestar.response import Stream
 
 from licensesvc.domain.acceptance import ProofKind
 from licensesvc.domain.errors import NotFound
-from licensesvc.services.add_proof import StoredFile, add_proof, proof_of
-from licensesvc.services.proof_store import MAX_SIZE, PIECE, proof_file, receive_proof
-from licensesvc.services.proof_types import MEDIA_TYPES
 from licensesvc.services.runtime import Runtime
+from licensesvc.services.supervision.add_proof import StoredFile, add_proof, proof_of
+from licensesvc.services.supervision.proof_store import MAX_SIZE, PIECE, proof_file, receive_proof
+from licensesvc.services.supervision.proof_types import MEDIA_TYPES
 from licensesvc.storage import supervision
 from licensesvc.storage.acceptance import Proof
 from licensesvc.storage.port import Tx

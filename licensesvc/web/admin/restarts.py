@@ -10,9 +10,9 @@ from litestar.params import JSONBody, QueryParameter
 
 from licensesvc.domain.instants import rfc3339
 from licensesvc.services import retry_outbox
-from licensesvc.services.change_license import WithReason
-from licensesvc.services.restart_many import RestartedMany, RestartMany, restart_many
-from licensesvc.services.restart_message import Restarted, Restarter, RestartWish
+from licensesvc.services.licenses.change_license import WithReason
+from licensesvc.services.messages.restart_many import RestartedMany, RestartMany, restart_many
+from licensesvc.services.messages.restart_message import Restarted, Restarter, RestartWish
 from licensesvc.services.runtime import Runtime
 from licensesvc.storage import outbox
 from licensesvc.storage.outbox import STATES, ListedItem, OutboxState

@@ -13,7 +13,7 @@ from licensesvc.domain.instants import rfc3339
 from licensesvc.domain.money import PaymentState, SalesModel, TransactionKind
 from licensesvc.domain.supervision import Node
 from licensesvc.services.runtime import Runtime
-from licensesvc.services.settle import (
+from licensesvc.services.supervision.settle import (
     EnterTransaction,
     SetPrice,
     SetSalesModel,

@@ -8,8 +8,8 @@ from litestar.di import NamedDependency
 from litestar.params import JSONBody
 
 from licensesvc.domain.acceptance import FormField, ProofKind
-from licensesvc.services.manage_standards import ChangeStandard, change_standard, standard_of_product
 from licensesvc.services.runtime import Runtime
+from licensesvc.services.supervision.manage_standards import ChangeStandard, change_standard, standard_of_product
 from licensesvc.storage.acceptance import StoredStandard
 from licensesvc.web.admin.access import OWNER, READER
 from licensesvc.web.admin.answers import IfMatch, PublicId, etag, version_of

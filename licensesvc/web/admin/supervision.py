@@ -11,10 +11,10 @@ from litestar.params import JSONBody, QueryParameter
 from licensesvc.domain.errors import NotFound
 from licensesvc.domain.instants import Instant
 from licensesvc.domain.supervision import Actor, FlowName, Node, Refund
-from licensesvc.services.confirm_supervision import Confirmation, Confirmed, confirm_event
-from licensesvc.services.record_supervision import RecordEvent, record_event, show_buyer_code
 from licensesvc.services.runtime import Runtime
-from licensesvc.services.supervise_many import ManyResults, SuperviseMany, supervise_many
+from licensesvc.services.supervision.confirm_supervision import Confirmation, Confirmed, confirm_event
+from licensesvc.services.supervision.record_supervision import RecordEvent, record_event, show_buyer_code
+from licensesvc.services.supervision.supervise_many import ManyResults, SuperviseMany, supervise_many
 from licensesvc.storage import supervision
 from licensesvc.storage.port import Tx
 from licensesvc.storage.where import EVERYTHING, Where

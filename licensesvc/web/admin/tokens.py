@@ -9,7 +9,7 @@ from litestar.di import NamedDependency
 from litestar.params import JSONBody, QueryParameter
 
 from licensesvc.domain.instants import rfc3339
-from licensesvc.services.manage_tokens import CreateToken, create_token, revoke_token
+from licensesvc.services.access.manage_tokens import CreateToken, create_token, revoke_token
 from licensesvc.services.runtime import Runtime
 from licensesvc.storage import credentials
 from licensesvc.storage.credentials import Role, StoredToken

@@ -7,8 +7,8 @@ from litestar import Response, get, post
 from litestar.di import NamedDependency
 
 from licensesvc.domain.instants import rfc3339
-from licensesvc.services.rotate_vault import VaultKey, VaultResealer, rotate_vault, vault_keys
 from licensesvc.services.runtime import Runtime
+from licensesvc.services.upkeep.rotate_vault import VaultKey, VaultResealer, rotate_vault, vault_keys
 from licensesvc.settings import Settings
 from licensesvc.storage.port import Tx
 from licensesvc.web.admin.access import OWNER

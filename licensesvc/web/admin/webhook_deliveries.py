@@ -11,8 +11,8 @@ from litestar.params import JSONBody, QueryParameter
 
 from licensesvc.domain.errors import NotFound
 from licensesvc.domain.instants import parse_rfc3339, rfc3339
-from licensesvc.services.manage_webhooks import Replayed, ReplaySince, replay_delivery, replay_since, send_ping
 from licensesvc.services.runtime import Runtime
+from licensesvc.services.webhooks.manage_webhooks import Replayed, ReplaySince, replay_delivery, replay_since, send_ping
 from licensesvc.storage import webhook_deliveries, webhook_endpoints
 from licensesvc.storage.port import Tx
 from licensesvc.storage.webhook_deliveries import StoredDelivery

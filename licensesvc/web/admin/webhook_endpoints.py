@@ -12,7 +12,8 @@ from licensesvc.domain.errors import NotFound
 from licensesvc.domain.instants import rfc3339
 from licensesvc.domain.webhook_attempts import Why
 from licensesvc.outbound.addresses import Policy
-from licensesvc.services.manage_webhooks import (
+from licensesvc.services.runtime import Runtime
+from licensesvc.services.webhooks.manage_webhooks import (
     ChangeEndpoint,
     CreateEndpoint,
     EnableEndpoint,
@@ -24,7 +25,6 @@ from licensesvc.services.manage_webhooks import (
     enable_endpoint,
     rotate_secret,
 )
-from licensesvc.services.runtime import Runtime
 from licensesvc.settings import Settings
 from licensesvc.signing.webhook_signature import WebhookSecret
 from licensesvc.storage import webhook_endpoints

@@ -15,8 +15,8 @@ from litestar import Request
 from litestar.exceptions import InternalServerException
 from multipart import MultipartError, MultipartSegment, PushMultipartParser
 
-from licensesvc.services.buyer_page import MAX_FILES
-from licensesvc.services.proof_store import MAX_SIZE, PIECE
+from licensesvc.services.supervision.buyer_page import MAX_FILES
+from licensesvc.services.supervision.proof_store import MAX_SIZE, PIECE
 from licensesvc.web.problems import Refusal
 
 MAX_FIELDS: Final = 12

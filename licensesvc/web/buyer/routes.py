@@ -1,6 +1,6 @@
 """`/buyer/{token}`: the page of one case for whoever holds its link, the same as JSON, and its proofs as attachments.
 
-In: reading, and actions that are posted with the version that was seen. Out: what they do (services/buyer_page.py). A GET changes nothing.
+In: reading, and actions that are posted with the version that was seen. Out: what they do (services/supervision/buyer_page.py). A GET changes nothing.
 """
 
 from collections.abc import Awaitable, Callable
@@ -13,8 +13,10 @@ from litestar.params import FromPath, JSONBody, QueryParameter
 from litestar.response import Redirect, Stream
 
 from licensesvc.domain.errors import ForbiddenActor, IllegalTransition, NotFound, RateLimited, StaleVersion
-from licensesvc.services.add_proof import StoredFile
-from licensesvc.services.buyer_page import (
+from licensesvc.services.access.limit_attempts import Limiter
+from licensesvc.services.runtime import Runtime
+from licensesvc.services.supervision.add_proof import StoredFile
+from licensesvc.services.supervision.buyer_page import (
     MAX_REASON,
     Action,
     BuyerAction,
@@ -24,11 +26,9 @@ from licensesvc.services.buyer_page import (
     buyer_proof,
     held_up,
 )
-from licensesvc.services.limit_attempts import Limiter
-from licensesvc.services.proof_store import receive_proof
-from licensesvc.services.proof_types import sniffed
-from licensesvc.services.record_supervision import MAX_BUYER_CODE
-from licensesvc.services.runtime import Runtime
+from licensesvc.services.supervision.proof_store import receive_proof
+from licensesvc.services.supervision.proof_types import sniffed
+from licensesvc.services.supervision.record_supervision import MAX_BUYER_CODE
 from licensesvc.web.admin.proofs import attachment
 from licensesvc.web.asgi import client_address
 from licensesvc.web.buyer.forms import MAX_FORM, Attachment, form_files, read_form

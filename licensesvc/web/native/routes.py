@@ -10,12 +10,12 @@ from litestar.params import FromPath, JSONBody
 
 from licensesvc.domain.instants import rfc3339
 from licensesvc.domain.licensecode import MAX_LENGTH
-from licensesvc.services.issue_license import license_of_code
-from licensesvc.services.limit_attempts import Attempt, Limiter
+from licensesvc.services.access.limit_attempts import Attempt, Limiter
+from licensesvc.services.licenses.issue_license import license_of_code
+from licensesvc.services.licenses.seats import give_back, take_seat
+from licensesvc.services.licenses.sign_license import signed_license
+from licensesvc.services.licenses.validate_license import validate_license
 from licensesvc.services.runtime import Runtime
-from licensesvc.services.seats import give_back, take_seat
-from licensesvc.services.sign_license import signed_license
-from licensesvc.services.validate_license import validate_license
 from licensesvc.web.asgi import client_address
 from licensesvc.web.jsonbody import MAX_BODY, JSONRequest
 from licensesvc.web.problems import problems

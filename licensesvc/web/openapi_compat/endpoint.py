@@ -21,8 +21,8 @@ from licensesvc.marketplace.huawei import aksk, openapi
 from licensesvc.marketplace.huawei.orders import OrderFault
 from licensesvc.marketplace.huawei.result_codes import OpenApiCode, gateway_error, gateway_unpublished
 from licensesvc.marketplace.huawei.wire import SignatureRefused
-from licensesvc.services.authenticate_software import Caller, SoftwareGate
-from licensesvc.services.limit_attempts import Limiter
+from licensesvc.services.access.authenticate_software import Caller, SoftwareGate
+from licensesvc.services.access.limit_attempts import Limiter
 from licensesvc.services.runtime import Runtime
 from licensesvc.storage.port import StorageError
 from licensesvc.web.asgi import BodyTooLarge, ClientGone, answer, client_address, only_http, read_body

@@ -14,11 +14,11 @@ from licensesvc.marketplace.huawei.openapi import (
     HeartbeatRequest,
     LicenseInfo,
 )
-from licensesvc.services.activate import Activate, ActivateAll, activate, activate_all
-from licensesvc.services.authenticate_software import Caller
-from licensesvc.services.heartbeat import Beat, Client, Heartbeat, HeartbeatAll, heartbeat, heartbeat_all
-from licensesvc.services.issue_license import code_index
-from licensesvc.services.report_usage import client_index
+from licensesvc.services.access.authenticate_software import Caller
+from licensesvc.services.licenses.activate import Activate, ActivateAll, activate, activate_all
+from licensesvc.services.licenses.heartbeat import Beat, Client, Heartbeat, HeartbeatAll, heartbeat, heartbeat_all
+from licensesvc.services.licenses.issue_license import code_index
+from licensesvc.services.licenses.report_usage import client_index
 from licensesvc.services.runtime import Runtime
 from licensesvc.storage.licenses import LoadedLicense
 from licensesvc.web.openapi_compat.endpoint import Answered, Call

@@ -2,9 +2,9 @@
 
 from licensesvc.domain.errors import NotASeller
 from licensesvc.marketplace.huawei.orders import OrderQuestion, order_answer, parse_order_query
-from licensesvc.services.authenticate_software import Caller
+from licensesvc.services.access.authenticate_software import Caller
+from licensesvc.services.orders.tell_order import tell_order
 from licensesvc.services.runtime import Runtime
-from licensesvc.services.tell_order import tell_order
 from licensesvc.storage.credentials import Scope
 from licensesvc.web.openapi_compat.endpoint import Answered, Call
 from licensesvc.web.openapi_compat.words import ORDER_WORDS

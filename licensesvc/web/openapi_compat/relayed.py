@@ -20,13 +20,13 @@ from licensesvc.marketplace.huawei.openapi import (
     LicenseInfo,
 )
 from licensesvc.marketplace.huawei.usage import UsageRequest
-from licensesvc.services.authenticate_software import Caller
-from licensesvc.services.heartbeat import Beat, HeartbeatAll, heartbeat_all
-from licensesvc.services.issue_license import code_index
-from licensesvc.services.relay import RelayDesk, Relayed, relays
-from licensesvc.services.relay_lists import activate_list, query_list
-from licensesvc.services.relay_usage import Use, record_uses
-from licensesvc.services.report_usage import Report, report_usage
+from licensesvc.services.access.authenticate_software import Caller
+from licensesvc.services.licenses.heartbeat import Beat, HeartbeatAll, heartbeat_all
+from licensesvc.services.licenses.issue_license import code_index
+from licensesvc.services.licenses.report_usage import Report, report_usage
+from licensesvc.services.relay.relay import RelayDesk, Relayed, relays
+from licensesvc.services.relay.relay_lists import activate_list, query_list
+from licensesvc.services.relay.relay_usage import Use, record_uses
 from licensesvc.services.runtime import Runtime
 from licensesvc.web.openapi_compat.endpoint import Answered, Call
 from licensesvc.web.openapi_compat.license_calls import license_info

@@ -6,9 +6,9 @@ from litestar import asgi
 from litestar.handlers import ASGIRouteHandler
 from litestar.types import ASGIApp
 
-from licensesvc.services.authenticate_software import SoftwareGate
-from licensesvc.services.limit_attempts import Limiter
-from licensesvc.services.relay import RelayDesk
+from licensesvc.services.access.authenticate_software import SoftwareGate
+from licensesvc.services.access.limit_attempts import Limiter
+from licensesvc.services.relay.relay import RelayDesk
 from licensesvc.services.runtime import Runtime
 from licensesvc.web.asgi import FewLargeBodies
 from licensesvc.web.openapi_compat.endpoint import MAX_BODY_BYTES, Call, CompatibleEndpoint, NoSuchCall

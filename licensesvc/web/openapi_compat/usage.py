@@ -6,9 +6,9 @@ from functools import reduce
 
 from licensesvc.domain.usage import day_of, larger
 from licensesvc.marketplace.huawei.usage import MAX_BODY, CodeReport, UsageRequest, parse_usage, usage_success
-from licensesvc.services.authenticate_software import Caller
-from licensesvc.services.issue_license import code_index
-from licensesvc.services.report_usage import Report, report_usage
+from licensesvc.services.access.authenticate_software import Caller
+from licensesvc.services.licenses.issue_license import code_index
+from licensesvc.services.licenses.report_usage import Report, report_usage
 from licensesvc.services.runtime import Runtime
 from licensesvc.web.openapi_compat.endpoint import Answered, Call
 from licensesvc.web.openapi_compat.words import LICENSE_WORDS

@@ -1,0 +1,1 @@
+"""Who may come in: tokens, credentials, limits, idempotency keys."""

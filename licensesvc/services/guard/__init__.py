@@ -1,0 +1,1 @@
+"""The delisting guard: what is near its limit, and telling somebody."""

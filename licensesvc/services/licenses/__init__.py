@@ -1,0 +1,1 @@
+"""Licenses: issuing, signing, changing by hand, activating, asking, seats, use."""

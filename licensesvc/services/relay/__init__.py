@@ -1,0 +1,1 @@
+"""Relay mode: software asks us, we ask the marketplace."""

@@ -1,0 +1,1 @@
+"""Keeping an installation sound: backup, keys, audit, erasing, pruning, readiness, figures."""

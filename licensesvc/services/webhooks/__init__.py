@@ -1,0 +1,1 @@
+"""Webhooks: endpoints, feeding them from the audit chains, sending."""
