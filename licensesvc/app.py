@@ -26,12 +26,12 @@ from licensesvc.services.access.limit_attempts import Limiter, limits
 from licensesvc.services.calls.open_connection import CallbackDoors
 from licensesvc.services.guard.watch_delisting import DelistingWatch
 from licensesvc.services.mail.mailer import Mailer, mail_server
-from licensesvc.services.messages.restart_message import Restarter
-from licensesvc.services.orders.reconcile import Reconciler, plan_of
 from licensesvc.services.outbox_worker import OutboxWorker
+from licensesvc.services.reconciliation.reconcile import Reconciler, plan_of
 from licensesvc.services.relay.relay import RelayDesk
 from licensesvc.services.relay.relay_calls import RelayCalls
 from licensesvc.services.relay.relay_usage import resume_reports
+from licensesvc.services.restarts.restart_message import Restarter
 from licensesvc.services.runtime import Runtime
 from licensesvc.services.supervision.supervision_clock import SupervisionClock
 from licensesvc.services.upkeep.follow_keys import KeyFollower

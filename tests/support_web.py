@@ -19,8 +19,8 @@ from licensesvc.services.access.limit_attempts import Limiter, limits
 from licensesvc.services.access.manage_tokens import CreateToken, create_token
 from licensesvc.services.calls.open_connection import CallbackDoors
 from licensesvc.services.guard.watch_delisting import DelistingWatch
-from licensesvc.services.messages.restart_message import Restarter
-from licensesvc.services.orders.reconcile import Reconciler, plan_of
+from licensesvc.services.reconciliation.reconcile import Reconciler, plan_of
+from licensesvc.services.restarts.restart_message import Restarter
 from licensesvc.services.runtime import Runtime
 from licensesvc.services.upkeep.rotate_vault import VaultResealer
 from licensesvc.settings import Settings

@@ -14,8 +14,8 @@ from litestar.params import FromPath, QueryParameter
 from licensesvc.domain.errors import NotFound, RateLimited
 from licensesvc.domain.instants import parse_rfc3339, to_datetime
 from licensesvc.services.access.limit_attempts import Limiter
+from licensesvc.services.buyer.delivery_pack import Pack, PackFacts, delivery_pack, verify_pack
 from licensesvc.services.runtime import Runtime
-from licensesvc.services.supervision.delivery_pack import Pack, PackFacts, delivery_pack, verify_pack
 from licensesvc.settings import Settings
 from licensesvc.web.admin.access import OPERATOR
 from licensesvc.web.admin.answers import PublicId
@@ -62,7 +62,7 @@ async def get_pack(
 
 async def _pdf(pack: Pack, title: str, sections: Sections, link: str) -> Response[bytes]:
     try:
-        from licensesvc.services.supervision.pack_pdf import pack_pdf  # noqa: PLC0415 - an extra
+        from licensesvc.services.buyer.pack_pdf import pack_pdf  # noqa: PLC0415 - an extra
     except ImportError:
         raise Refusal("EXTRA_NOT_INSTALLED", "install licensesvc[pdf], or ask for format=html") from None
     made_at = to_datetime(pack.made_at)

@@ -14,9 +14,9 @@ from licensesvc.domain.order import OrderType
 from licensesvc.domain.reconciliation import FindingKind
 from licensesvc.marketplace.huawei.client import MarketplaceClient
 from licensesvc.services.catalog.manage_connections import CreateConnection, create_connection
-from licensesvc.services.messages.restart_message import Restarter, RestartWish
-from licensesvc.services.orders.reconcile import Plan, Reconciler
-from licensesvc.services.orders.repair_finding import repair_finding
+from licensesvc.services.reconciliation.reconcile import Plan, Reconciler
+from licensesvc.services.reconciliation.repair_finding import repair_finding
+from licensesvc.services.restarts.restart_message import Restarter, RestartWish
 from licensesvc.settings import Settings
 from licensesvc.storage import messages, reconciliation
 from tests.sandbox.conftest import now

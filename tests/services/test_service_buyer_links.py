@@ -8,17 +8,17 @@ from licensesvc.domain.errors import IllegalTransition, InvalidParameter, NotFou
 from licensesvc.domain.instants import DAY, rfc3339
 from licensesvc.domain.supervision import Actor, FlowName, Node, Refund, Source
 from licensesvc.domain.supervision_flows import FLOWS
-from licensesvc.services.licenses.issue_license import open_code
-from licensesvc.services.licenses.seats import take_seat
-from licensesvc.services.supervision.add_proof import StoredFile
-from licensesvc.services.supervision.buyer_links import (
+from licensesvc.services.buyer.buyer_links import (
     CreateBuyerLink,
     create_buyer_link,
     follow_link,
     revoke_buyer_link,
 )
-from licensesvc.services.supervision.buyer_page import Action, BuyerAction, act, buyer_case
-from licensesvc.services.supervision.delivery_pack import delivery_pack, verify_pack
+from licensesvc.services.buyer.buyer_page import Action, BuyerAction, act, buyer_case
+from licensesvc.services.buyer.delivery_pack import delivery_pack, verify_pack
+from licensesvc.services.licenses.issue_license import open_code
+from licensesvc.services.licenses.seats import take_seat
+from licensesvc.services.supervision.add_proof import StoredFile
 from licensesvc.services.upkeep.audit_database import audit_database
 from licensesvc.signing.tokens import token_hash
 from licensesvc.storage import buyer_links

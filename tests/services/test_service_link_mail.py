@@ -10,12 +10,12 @@ import pytest
 from licensesvc.domain.errors import InvalidParameter, NoMailAddress, NotFound
 from licensesvc.domain.instants import DAY, MINUTE
 from licensesvc.domain.order import OrderFacts, OrderType
+from licensesvc.services.buyer.buyer_links import MAX_LIVE, follow_link, revoke_buyer_link
 from licensesvc.services.mail.mail_code import Language
 from licensesvc.services.mail.mail_link import OUTBOX_KIND, MailBuyerLink, compose, queue_link
 from licensesvc.services.mail.mailer import MailDelayed
 from licensesvc.services.orders.receive_order import receive_line
 from licensesvc.services.outbox_worker import OutboxWorker
-from licensesvc.services.supervision.buyer_links import MAX_LIVE, follow_link, revoke_buyer_link
 from licensesvc.services.upkeep.audit_database import audit_database
 from licensesvc.services.upkeep.erase_buyer import EraseBuyer, erase_buyer
 from licensesvc.services.upkeep.sealed_values import unopenable

@@ -6,7 +6,7 @@ import pytest
 
 from licensesvc.domain.instants import HOUR
 from licensesvc.domain.messages import MessageState
-from licensesvc.services.messages.interface_messages import Callback, OutboundCall, Redo, keep_callback
+from licensesvc.services.interface_messages import Callback, OutboundCall, Redo, keep_callback
 from licensesvc.storage import messages
 from licensesvc.storage.message_search import MessageSearch
 from licensesvc.storage.messages import NEWEST_FIRST, STATES

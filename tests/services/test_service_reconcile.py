@@ -14,10 +14,10 @@ from licensesvc.domain.product import DeliveryKind
 from licensesvc.domain.reconciliation import FindingKind
 from licensesvc.marketplace.huawei.client import MarketplaceUnreachable
 from licensesvc.marketplace.huawei.orders import MarketplaceRefusal, parse_order_answer
-from licensesvc.services.orders import reconcile
 from licensesvc.services.orders.notify_order import OUTBOX_KIND, OrderQuery
-from licensesvc.services.orders.reconcile import LEASE, RECOVERY, UNANSWERED, Plan, Reconciler
-from licensesvc.services.orders.repair_finding import dismiss_finding
+from licensesvc.services.reconciliation import reconcile
+from licensesvc.services.reconciliation.reconcile import LEASE, RECOVERY, UNANSWERED, Plan, Reconciler
+from licensesvc.services.reconciliation.repair_finding import dismiss_finding
 from licensesvc.storage import outbox, reconciliation
 from tests.services.test_service_restart import Died, Dying, audited
 from tests.support_edges import change, open_shop

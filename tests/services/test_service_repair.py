@@ -9,7 +9,7 @@ from licensesvc.domain.errors import MarketplaceNotAsked, NotFound, NotRepairabl
 from licensesvc.domain.instants import parse_rfc3339
 from licensesvc.domain.reconciliation import FindingKind, Repair, repair_of
 from licensesvc.marketplace.huawei.client import MarketplaceUnreachable
-from licensesvc.services.orders.repair_finding import repair_finding
+from licensesvc.services.reconciliation.repair_finding import repair_finding
 from tests.services.test_service_reconcile import Book, findings, give_up, night
 from tests.services.test_service_restart import audited
 from tests.support_edges import change, open_shop, rows

@@ -11,16 +11,16 @@ from licensesvc.domain.license import LicenseState
 from licensesvc.domain.messages import MessageState
 from licensesvc.marketplace.huawei.client import MarketplaceUnreachable
 from licensesvc.marketplace.huawei.orders import MalformedAnswer, MarketplaceRefusal
-from licensesvc.services.messages.restart_message import (
+from licensesvc.services.orders.notify_order import OrderQuery
+from licensesvc.services.orders.query_order import query_order
+from licensesvc.services.outbox_worker import OutboxWorker
+from licensesvc.services.restarts.restart_message import (
     AT_THE_MARKETPLACE,
     LEASE,
     SUCCEEDED_BEFORE,
     Restarter,
     RestartWish,
 )
-from licensesvc.services.orders.notify_order import OrderQuery
-from licensesvc.services.orders.query_order import query_order
-from licensesvc.services.outbox_worker import OutboxWorker
 from licensesvc.signing import vault
 from licensesvc.storage import messages
 from licensesvc.storage.port import StorageUnavailable

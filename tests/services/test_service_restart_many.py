@@ -9,11 +9,11 @@ from licensesvc.domain.errors import InvalidParameter, NotFound, NotRestartable
 from licensesvc.domain.instants import DAY
 from licensesvc.domain.messages import MessageState
 from licensesvc.marketplace.huawei.client import MarketplaceUnreachable
-from licensesvc.services import retry_outbox
-from licensesvc.services.messages import restart_many as many
-from licensesvc.services.messages.restart_many import RestartMany, Undone, restart_many
 from licensesvc.services.orders.notify_order import OUTBOX_KIND, OrderQuery
 from licensesvc.services.outbox_worker import OutboxWorker
+from licensesvc.services.restarts import restart_many as many
+from licensesvc.services.restarts import retry_outbox
+from licensesvc.services.restarts.restart_many import RestartMany, Undone, restart_many
 from licensesvc.storage import outbox
 from tests.services.test_service_messages import keep
 from tests.services.test_service_orders import Marketplace

@@ -9,9 +9,9 @@ from litestar.routes import HTTPRoute
 
 from licensesvc.domain.reconciliation import Difference, FindingKind
 from licensesvc.services.guard.watch_delisting import DelistingWatch
-from licensesvc.services.messages.interface_messages import Callback, kept_callback
+from licensesvc.services.interface_messages import Callback, kept_callback
 from licensesvc.services.orders.notify_order import OrderQuery
-from licensesvc.services.retry_outbox import public_id
+from licensesvc.services.restarts.retry_outbox import public_id
 from licensesvc.signing.keyset import KeyStatus
 from licensesvc.storage import messages, outbox, reconciliation
 from tests.support_web import Site, created, make_app, make_catalog, make_order

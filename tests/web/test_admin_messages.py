@@ -11,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from licensesvc.domain.instants import HOUR, rfc3339
-from licensesvc.services.messages.restart_many import MOST
+from licensesvc.services.restarts.restart_many import MOST
 from licensesvc.storage import reconciliation
 from licensesvc.web.admin.access import CONTROL
 from tests.services.test_service_messages import keep

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import uvicorn
 
-from licensesvc.services.supervision.delivery_pack import delivery_pack
+from licensesvc.services.buyer.delivery_pack import delivery_pack
 from licensesvc.web.buyer import pages
 from licensesvc.web.request_ids import RequestIds
 from tests.support_buyer import PDF, Linked, claiming, confirming, open_linked

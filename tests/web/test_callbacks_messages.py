@@ -8,7 +8,7 @@ import time
 import pytest
 
 from licensesvc.domain.instants import MINUTE
-from licensesvc.services.messages.interface_messages import UNAUTHENTICATED_BYTES, masked
+from licensesvc.services.interface_messages import UNAUTHENTICATED_BYTES, masked
 from licensesvc.storage.messages import UNAUTHENTICATED_KEPT
 from licensesvc.web.callbacks import routes
 from licensesvc.web.callbacks.routes import UNPROVEN_PER_MINUTE

@@ -143,7 +143,7 @@ async def test_without_the_extra_the_answer_says_what_to_install(site: Site, mon
     real = builtins.__import__
 
     def bare(name: str, *args: object, **kwargs: object) -> object:
-        if name == "licensesvc.services.supervision.pack_pdf":
+        if name == "licensesvc.services.buyer.pack_pdf":
             raise ImportError(name)
         return real(name, *args, **kwargs)
 

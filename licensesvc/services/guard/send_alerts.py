@@ -155,7 +155,11 @@ async def _outgoing(tx: Tx, rt: Runtime, notice: Notice, item: OutboxItem) -> Ou
 
 def compose(language: Language, notice: Notice, connection: Connection | None) -> tuple[str, str]:
     """Subject and text of a notice; a test (`connection` None) shows the texts of one gauge."""
-    template = files("licensesvc.services.mail").joinpath("mail_templates", f"alert.{language}.txt").read_text(encoding="utf-8")
+    template = (
+        files("licensesvc.services.mail")
+        .joinpath("mail_templates", f"alert.{language}.txt")
+        .read_text(encoding="utf-8")
+    )
     test = connection is None
     words = WORDS[notice.gauge or Gauge.FAILED_ORDERS][language]
     zone: tzinfo = UTC if connection is None else connection.calendar

@@ -14,8 +14,7 @@ from licensesvc.domain.money import TransactionKind
 from licensesvc.domain.order import default_line_id
 from licensesvc.services.catalog.manage_catalog import MarketplaceId
 from licensesvc.services.imports.import_rows import ImportReport, Receive, import_rows
-from licensesvc.services.runtime import Runtime
-from licensesvc.services.supervision.settle import (
+from licensesvc.services.money.settle import (
     Currency,
     EnterTransaction,
     Reference,
@@ -24,6 +23,7 @@ from licensesvc.services.supervision.settle import (
     enter_transaction,
     set_price,
 )
+from licensesvc.services.runtime import Runtime
 from licensesvc.storage import connections, money
 from licensesvc.storage.port import Tx
 

@@ -13,10 +13,10 @@ import msgspec
 from licensesvc.domain.audit import AuditEvent
 from licensesvc.domain.errors import MailNotConfigured, NoMailAddress
 from licensesvc.domain.instants import to_datetime
+from licensesvc.services.buyer.buyer_links import MAX_DAYS, new_link, token_context
 from licensesvc.services.mail.mail_code import Language, address_of, plain, site_language
 from licensesvc.services.mail.mailer import Mail, MailDelayed, Mailer, Undeliverable
 from licensesvc.services.runtime import Runtime
-from licensesvc.services.supervision.buyer_links import MAX_DAYS, new_link, token_context
 from licensesvc.services.supervision.record_supervision import locked
 from licensesvc.storage import audit, buyer_links, catalog, connections, orders, outbox, supervision
 from licensesvc.storage.buyer_links import BuyerLink

@@ -1,1 +1,1 @@
-"""Orders: what each source tells of them, asking the marketplace, comparing and repairing."""
+"""Orders: what each source tells of them, and asking the marketplace."""

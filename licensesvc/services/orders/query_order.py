@@ -14,7 +14,7 @@ from licensesvc.marketplace.huawei.client import MarketplaceClient
 from licensesvc.marketplace.huawei.orders import BuyerInfo, OrderInfo, OrderLine
 from licensesvc.marketplace.huawei.periods import period_of
 from licensesvc.services.catalog.marketplace_account import CannotAsk, account_of
-from licensesvc.services.messages.interface_messages import OutboundCall, Redo
+from licensesvc.services.interface_messages import OutboundCall, Redo
 from licensesvc.services.orders.notify_order import OUTBOX_KIND, OrderQuery
 from licensesvc.services.orders.receive_order import receive_line
 from licensesvc.services.runtime import Runtime

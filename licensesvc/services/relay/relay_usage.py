@@ -23,8 +23,8 @@ from licensesvc.marketplace.huawei import open_api_client
 from licensesvc.marketplace.huawei.client import Account, MarketplaceClient
 from licensesvc.marketplace.huawei.open_api_client import MAX_CLIENTS, MAX_CODES
 from licensesvc.services.catalog.marketplace_account import CannotAsk, account_of
+from licensesvc.services.interface_messages import OutboundCall
 from licensesvc.services.licenses.issue_license import code_context
-from licensesvc.services.messages.interface_messages import OutboundCall
 from licensesvc.services.relay.relay_calls import Outcome, by_halves, heard
 from licensesvc.services.runtime import Runtime
 from licensesvc.storage import connections, licenses, outbox, relay

@@ -1,1 +1,1 @@
-"""Service supervision (服务监管): events, proofs, deadlines, money, the delivery pack and the page of the buyer."""
+"""Service supervision (服务监管): events, proofs, standards, deadlines."""

@@ -9,13 +9,13 @@ from litestar.di import NamedDependency
 from litestar.params import JSONBody, QueryParameter
 
 from licensesvc.domain.instants import rfc3339
-from licensesvc.services.runtime import Runtime
-from licensesvc.services.supervision.manage_agreements import (
+from licensesvc.services.money.manage_agreements import (
     AcceptAgreement,
     AddAgreement,
     accept_agreement,
     add_agreement,
 )
+from licensesvc.services.runtime import Runtime
 from licensesvc.storage import agreements
 from licensesvc.storage.agreements import Accepted, Agreement
 from licensesvc.storage.port import Tx

@@ -9,9 +9,9 @@ from litestar.params import JSONBody
 
 from licensesvc.domain.errors import NotFound
 from licensesvc.domain.instants import rfc3339
+from licensesvc.services.buyer.buyer_links import CreateBuyerLink, create_buyer_link, revoke_buyer_link
 from licensesvc.services.mail.mail_link import MailBuyerLink, page_url, queue_link, require_mail
 from licensesvc.services.runtime import Runtime
-from licensesvc.services.supervision.buyer_links import CreateBuyerLink, create_buyer_link, revoke_buyer_link
 from licensesvc.settings import Settings
 from licensesvc.storage import buyer_links, supervision
 from licensesvc.storage.buyer_links import BuyerLink

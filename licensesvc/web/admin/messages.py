@@ -12,7 +12,7 @@ from litestar.params import QueryParameter
 from licensesvc.domain.errors import NotFound
 from licensesvc.domain.instants import rfc3339
 from licensesvc.domain.messages import MessageState
-from licensesvc.services.messages.restart_message import why_not
+from licensesvc.services.restarts.restart_message import why_not
 from licensesvc.services.runtime import Runtime
 from licensesvc.storage import connections, messages
 from licensesvc.storage.message_search import MessageSearch

@@ -12,8 +12,8 @@ from licensesvc.domain.errors import NotFound
 from licensesvc.domain.instants import rfc3339
 from licensesvc.domain.reconciliation import FindingKind, Repair, repair_of
 from licensesvc.services.licenses.change_license import WithReason
-from licensesvc.services.orders.reconcile import AT_ONCE_S, Reconciler
-from licensesvc.services.orders.repair_finding import dismiss_finding, repair_finding
+from licensesvc.services.reconciliation.reconcile import AT_ONCE_S, Reconciler
+from licensesvc.services.reconciliation.repair_finding import dismiss_finding, repair_finding
 from licensesvc.services.runtime import Runtime
 from licensesvc.storage import connections, reconciliation
 from licensesvc.storage.port import Tx

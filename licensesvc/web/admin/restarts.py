@@ -9,10 +9,10 @@ from litestar.di import NamedDependency
 from litestar.params import JSONBody, QueryParameter
 
 from licensesvc.domain.instants import rfc3339
-from licensesvc.services import retry_outbox
 from licensesvc.services.licenses.change_license import WithReason
-from licensesvc.services.messages.restart_many import RestartedMany, RestartMany, restart_many
-from licensesvc.services.messages.restart_message import Restarted, Restarter, RestartWish
+from licensesvc.services.restarts import retry_outbox
+from licensesvc.services.restarts.restart_many import RestartedMany, RestartMany, restart_many
+from licensesvc.services.restarts.restart_message import Restarted, Restarter, RestartWish
 from licensesvc.services.runtime import Runtime
 from licensesvc.storage import outbox
 from licensesvc.storage.outbox import STATES, ListedItem, OutboxState

@@ -12,8 +12,7 @@ from licensesvc.domain.errors import NotFound
 from licensesvc.domain.instants import rfc3339
 from licensesvc.domain.money import PaymentState, SalesModel, TransactionKind
 from licensesvc.domain.supervision import Node
-from licensesvc.services.runtime import Runtime
-from licensesvc.services.supervision.settle import (
+from licensesvc.services.money.settle import (
     EnterTransaction,
     SetPrice,
     SetSalesModel,
@@ -21,6 +20,7 @@ from licensesvc.services.supervision.settle import (
     set_price,
     set_sales_model,
 )
+from licensesvc.services.runtime import Runtime
 from licensesvc.storage import money
 from licensesvc.storage.money import SettlementLine, Transaction
 from licensesvc.storage.port import Tx

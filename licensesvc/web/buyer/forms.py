@@ -15,7 +15,7 @@ from litestar import Request
 from litestar.exceptions import InternalServerException
 from multipart import MultipartError, MultipartSegment, PushMultipartParser
 
-from licensesvc.services.supervision.buyer_page import MAX_FILES
+from licensesvc.services.buyer.buyer_page import MAX_FILES
 from licensesvc.services.supervision.proof_store import MAX_SIZE, PIECE
 from licensesvc.web.problems import Refusal
 

@@ -5,7 +5,7 @@ import msgspec
 from licensesvc.domain.acceptance import ProofKind
 from licensesvc.domain.instants import rfc3339
 from licensesvc.domain.supervision import Actor, Event, FlowName, Node, Refund
-from licensesvc.services.supervision.buyer_page import Action, BuyerCase
+from licensesvc.services.buyer.buyer_page import Action, BuyerCase
 from licensesvc.web.admin.answers import Time, time_or_none
 
 

@@ -1,6 +1,6 @@
 """Draws the buyer's page: templates that escape everything, one style sheet of ours, headers that let nothing else happen.
 
-In: which template with what. Out: what may be shown (services/supervision/buyer_page.py), the words (texts.py).
+In: which template with what. Out: what may be shown (services/buyer/buyer_page.py), the words (texts.py).
 """
 
 from collections.abc import Mapping

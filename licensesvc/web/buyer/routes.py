@@ -1,6 +1,6 @@
 """`/buyer/{token}`: the page of one case for whoever holds its link, the same as JSON, and its proofs as attachments.
 
-In: reading, and actions that are posted with the version that was seen. Out: what they do (services/supervision/buyer_page.py). A GET changes nothing.
+In: reading, and actions that are posted with the version that was seen. Out: what they do (services/buyer/buyer_page.py). A GET changes nothing.
 """
 
 from collections.abc import Awaitable, Callable
@@ -14,9 +14,7 @@ from litestar.response import Redirect, Stream
 
 from licensesvc.domain.errors import ForbiddenActor, IllegalTransition, NotFound, RateLimited, StaleVersion
 from licensesvc.services.access.limit_attempts import Limiter
-from licensesvc.services.runtime import Runtime
-from licensesvc.services.supervision.add_proof import StoredFile
-from licensesvc.services.supervision.buyer_page import (
+from licensesvc.services.buyer.buyer_page import (
     MAX_REASON,
     Action,
     BuyerAction,
@@ -26,6 +24,8 @@ from licensesvc.services.supervision.buyer_page import (
     buyer_proof,
     held_up,
 )
+from licensesvc.services.runtime import Runtime
+from licensesvc.services.supervision.add_proof import StoredFile
 from licensesvc.services.supervision.proof_store import receive_proof
 from licensesvc.services.supervision.proof_types import sniffed
 from licensesvc.services.supervision.record_supervision import MAX_BUYER_CODE

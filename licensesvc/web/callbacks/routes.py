@@ -22,7 +22,7 @@ from licensesvc.marketplace.huawei.result_codes import CallbackCode
 from licensesvc.marketplace.huawei.wire import SignatureRefused, query_parameters
 from licensesvc.services.calls.open_connection import CallbackDoor, CallbackDoors
 from licensesvc.services.calls.receive_call import RESULT_CODES, Received, receive_call
-from licensesvc.services.messages.interface_messages import Callback, keep_callback, keep_with_effect, masked
+from licensesvc.services.interface_messages import Callback, keep_callback, keep_with_effect, masked
 from licensesvc.services.outbox_worker import OutboxWorker
 from licensesvc.services.runtime import Runtime
 from licensesvc.storage.messages import Purpose

@@ -12,7 +12,7 @@ import msgspec
 from licensesvc.domain.errors import DomainError, InvalidParameter, MarketplaceNotAsked
 from licensesvc.domain.instants import parse_rfc3339
 from licensesvc.domain.messages import UNDONE, MessageState
-from licensesvc.services.messages.restart_message import Restarted, Restarter, RestartWish
+from licensesvc.services.restarts.restart_message import Restarted, Restarter, RestartWish
 from licensesvc.storage import messages
 from licensesvc.storage.message_search import MessageSearch
 from licensesvc.storage.port import Tx

@@ -17,9 +17,9 @@ from licensesvc.marketplace.huawei.orders import MalformedAnswer, MarketplaceRef
 from licensesvc.services.calls.change_by_call import Caller, release_license
 from licensesvc.services.catalog.marketplace_account import CannotAsk
 from licensesvc.services.licenses.issue_license import learn_terms
-from licensesvc.services.orders import compare_order
 from licensesvc.services.orders.notify_order import OrderQuery
 from licensesvc.services.orders.query_order import ask_order, receive_answer
+from licensesvc.services.reconciliation import compare_order
 from licensesvc.services.runtime import Runtime
 from licensesvc.storage import connections, licenses, orders, reconciliation
 from licensesvc.storage.orders import StoredLine

@@ -21,9 +21,9 @@ from licensesvc.domain.reconciliation import Difference, night_of
 from licensesvc.marketplace.huawei.client import MarketplaceClient, MarketplaceUnreachable
 from licensesvc.marketplace.huawei.orders import MalformedAnswer, MarketplaceRefusal, OrderInfo
 from licensesvc.services.catalog.marketplace_account import CannotAsk
-from licensesvc.services.orders import compare_order
 from licensesvc.services.orders.notify_order import OUTBOX_KIND, OrderQuery
 from licensesvc.services.orders.query_order import ask_order, decode_query
+from licensesvc.services.reconciliation import compare_order
 from licensesvc.services.runtime import Runtime
 from licensesvc.settings import Settings
 from licensesvc.storage import connections, reconciliation

@@ -12,7 +12,7 @@ from licensesvc.marketplace.huawei.callbacks import Call
 from licensesvc.marketplace.huawei.result_codes import CallbackCode
 from licensesvc.marketplace.huawei.wire import query_parameters
 from licensesvc.services.calls.receive_call import RESULT_CODES, receive_call
-from licensesvc.services.messages.interface_messages import is_body
+from licensesvc.services.interface_messages import is_body
 from licensesvc.services.runtime import Runtime
 from licensesvc.storage.port import StorageError
 

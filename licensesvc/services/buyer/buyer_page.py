@@ -18,10 +18,10 @@ from licensesvc.domain.license import LicenseState
 from licensesvc.domain.supervision import OPEN_REFUNDS, Actor, Event, Node, Refund, Source
 from licensesvc.domain.supervision_case import possible, turn
 from licensesvc.domain.supervision_flows import FLOWS
+from licensesvc.services.buyer.buyer_links import follow_link
 from licensesvc.services.licenses.issue_license import open_code
 from licensesvc.services.runtime import Runtime
 from licensesvc.services.supervision.add_proof import StoredFile, add_proof
-from licensesvc.services.supervision.buyer_links import follow_link
 from licensesvc.services.supervision.record_supervision import MAX_BUYER_CODE, RecordEvent, locked, record
 from licensesvc.services.supervision.watch_supervision import due_of
 from licensesvc.storage import acceptance, audit, catalog, connections, licenses, orders, supervision

@@ -26,10 +26,8 @@ from licensesvc.domain.messages import (
 from licensesvc.domain.order import OrderType
 from licensesvc.marketplace.huawei.client import MarketplaceClient, MarketplaceUnreachable
 from licensesvc.marketplace.huawei.orders import MalformedAnswer, MarketplaceRefusal
-from licensesvc.services.calls.carry_out_again import Answered, carry_out_again
 from licensesvc.services.catalog.marketplace_account import CannotAsk
-from licensesvc.services.licenses.change_license import WithReason
-from licensesvc.services.messages.interface_messages import (
+from licensesvc.services.interface_messages import (
     Callback,
     Redo,
     kept_callback,
@@ -37,8 +35,10 @@ from licensesvc.services.messages.interface_messages import (
     request_context,
     store,
 )
+from licensesvc.services.licenses.change_license import WithReason
 from licensesvc.services.orders.notify_order import OrderQuery
 from licensesvc.services.orders.query_order import ask_order
+from licensesvc.services.restarts.carry_out_again import Answered, carry_out_again
 from licensesvc.services.runtime import Runtime
 from licensesvc.signing.vault import CannotOpen
 from licensesvc.storage import audit, connections, messages, outbox

@@ -1,0 +1,1 @@
+"""What the buyer sees: links, the page behind them, the delivery pack."""

@@ -1,0 +1,1 @@
+"""Prices, payments, settlement; agreements."""

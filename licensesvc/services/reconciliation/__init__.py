@@ -1,0 +1,1 @@
+"""Orders here against orders at the marketplace: comparing, finding, repairing."""

@@ -1,0 +1,1 @@
+"""Carrying out again what failed: interface messages, waiting work."""
