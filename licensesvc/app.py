@@ -23,7 +23,7 @@ from licensesvc.outbound.addresses import Policy
 from licensesvc.outbound.client import OutboundClient
 from licensesvc.services.access.authenticate_software import SoftwareGate
 from licensesvc.services.access.limit_attempts import Limiter, limits
-from licensesvc.services.calls.open_connection import CallbackDoors
+from licensesvc.services.catalog.open_connection import CallbackDoors
 from licensesvc.services.guard.watch_delisting import DelistingWatch
 from licensesvc.services.mail.mailer import Mailer, mail_server
 from licensesvc.services.outbox_worker import OutboxWorker

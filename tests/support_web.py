@@ -17,7 +17,7 @@ from licensesvc.marketplace.huawei.client import MarketplaceClient
 from licensesvc.services.access.authenticate_software import SoftwareGate
 from licensesvc.services.access.limit_attempts import Limiter, limits
 from licensesvc.services.access.manage_tokens import CreateToken, create_token
-from licensesvc.services.calls.open_connection import CallbackDoors
+from licensesvc.services.catalog.open_connection import CallbackDoors
 from licensesvc.services.guard.watch_delisting import DelistingWatch
 from licensesvc.services.reconciliation.reconcile import Reconciler, plan_of
 from licensesvc.services.restarts.restart_message import Restarter

@@ -1,1 +1,1 @@
-"""What is sold, and through which accounts."""
+"""What is sold, and through which accounts (connections)."""

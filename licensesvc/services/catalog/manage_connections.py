@@ -10,8 +10,8 @@ from licensesvc.domain import ids
 from licensesvc.domain.audit import AuditEvent
 from licensesvc.domain.connection import Connection, ErrorTable, Relay, Site, UnknownCodes
 from licensesvc.domain.errors import InvalidParameter, NotFound, StaleVersion
-from licensesvc.services.calls.open_connection import callback_key_context
 from licensesvc.services.catalog.marketplace_account import api_secret_context
+from licensesvc.services.catalog.open_connection import callback_key_context
 from licensesvc.services.runtime import Runtime
 from licensesvc.storage import audit, connections
 from licensesvc.storage.connections import StoredConnection

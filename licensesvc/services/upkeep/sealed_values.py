@@ -6,8 +6,8 @@ from typing import Final
 from licensesvc.services.access.authenticate_software import secret_context
 from licensesvc.services.access.idempotency import answer_context
 from licensesvc.services.buyer.buyer_links import token_context
-from licensesvc.services.calls.open_connection import callback_key_context
 from licensesvc.services.catalog.marketplace_account import api_secret_context
+from licensesvc.services.catalog.open_connection import callback_key_context
 from licensesvc.services.guard.manage_alert_channels import channel_secret_context
 from licensesvc.services.interface_messages import request_context
 from licensesvc.services.licenses.issue_license import code_context

@@ -10,13 +10,13 @@ from litestar.params import JSONBody, QueryParameter
 
 from licensesvc.domain.connection import ErrorTable, Relay, Site, UnknownCodes
 from licensesvc.domain.errors import NotFound
-from licensesvc.services.calls.open_connection import CallbackDoors
 from licensesvc.services.catalog.manage_connections import (
     ChangeConnection,
     CreateConnection,
     change_connection,
     create_connection,
 )
+from licensesvc.services.catalog.open_connection import CallbackDoors
 from licensesvc.services.runtime import Runtime
 from licensesvc.settings import Settings
 from licensesvc.storage import connections

@@ -20,8 +20,8 @@ from licensesvc.marketplace.huawei import callbacks, signature_v1, signature_v2
 from licensesvc.marketplace.huawei.callbacks import Call, OrderNotify
 from licensesvc.marketplace.huawei.result_codes import CallbackCode
 from licensesvc.marketplace.huawei.wire import SignatureRefused, query_parameters
-from licensesvc.services.calls.open_connection import CallbackDoor, CallbackDoors
 from licensesvc.services.calls.receive_call import RESULT_CODES, Received, receive_call
+from licensesvc.services.catalog.open_connection import CallbackDoor, CallbackDoors
 from licensesvc.services.interface_messages import Callback, keep_callback, keep_with_effect, masked
 from licensesvc.services.outbox_worker import OutboxWorker
 from licensesvc.services.runtime import Runtime
