@@ -309,7 +309,7 @@ def test_the_uris_are_the_documented_ones(edge):
     root = "/api/mkp-openapi-public/global"
     served = {route.path for route in edge.app._app.routes if route.path.startswith("/api/")}
 
-    assert served == {
+    assert served - {root} == {  # the root itself refuses every other one
         f"{root}/v1/license/activate",
         f"{root}/v2/license/activate",
         f"{root}/v1/license/heartbeat",
