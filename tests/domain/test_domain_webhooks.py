@@ -65,7 +65,7 @@ def test_other_events_are_not_told(kind):
 
 def kinds_in_the_code():
     """Kinds of audit events that services write, as they stand in their text; `group.{…}` for composed ones."""
-    text = "".join(path.read_text(encoding="utf-8") for path in sorted((SOURCES / "services").glob("*.py")))
+    text = "".join(path.read_text(encoding="utf-8") for path in sorted((SOURCES / "services").rglob("*.py")))
     groups = {kind.partition(".")[0] for kind in (*CATALOGUE, *NOT_SENT)}
     named = set(re.findall(r'(?:kind=f?|, |\()"([a-z_]+\.(?:[a-z_]+|\{[a-z_.]+\}))"', text))
     written = set(re.findall(r'kind=f?"([a-z_]+\.[^"]+)"', text))
