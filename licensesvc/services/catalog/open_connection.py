@@ -29,6 +29,7 @@ class CallbackDoors:
     def __init__(self, rt: Runtime) -> None:
         self._rt = rt
         self._known: dict[str, tuple[CallbackDoor, Instant]] = {}
+        self._changes = 0
 
     async def find(self, public_id: str) -> CallbackDoor | None:
         """The door of a connection; None = unknown, or no callback key is set."""
@@ -36,13 +37,15 @@ class CallbackDoors:
         door, opened_at = self._known.get(public_id, (None, 0))
         if door is not None and 0 <= now - opened_at < CACHE_TIME:
             return door
+        changes = self._changes
         door = await self._open(public_id)
-        if door is not None:
+        if door is not None and changes == self._changes:  # else what was read may be older than the change
             self._known[public_id] = door, now
         return door
 
     def forget(self, public_id: str) -> None:
         """Ask the database again: the connection was changed."""
+        self._changes += 1
         self._known.pop(public_id, None)
 
     async def _open(self, public_id: str) -> CallbackDoor | None:
@@ -50,7 +53,7 @@ class CallbackDoors:
             return None
         stored = await self._rt.db.read(lambda tx: connections.by_public_id(tx, public_id))
         if stored is None or stored.callback_key is None:
-            self.forget(public_id)
+            self._known.pop(public_id, None)
             return None
         key = self._rt.vault.open(stored.callback_key, callback_key_context(public_id))
         return CallbackDoor(connection=stored.connection, access_key=key.decode())
